@@ -1,0 +1,1 @@
+from basicsr_unlearn.archs import promptir_arch  # noqa: F401

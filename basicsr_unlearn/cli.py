@@ -1,0 +1,163 @@
+"""The `basicsr` command: `train`, `test`, `init`. Thin: BasicSR's own pipelines do the work."""
+import argparse
+import os
+import shutil
+import sys
+from importlib.metadata import entry_points
+from os import path as osp
+
+import yaml
+
+from basicsr_unlearn import __version__, compat
+from basicsr_unlearn.errors import Diverged, InputError
+
+OK, BAD_INPUT, DIVERGED = 0, 2, 3
+RECIPES = [osp.join(osp.dirname(__file__), 'recipes'), osp.join(osp.dirname(__file__), os.pardir, 'options')]
+STATUS = """exit status:
+  0  finished, or stopped by a rule of the option file
+  2  bad input: one line says which option and what to do; nothing was created
+  3  diverged: the last good weights are saved
+  4  interrupted by a signal, after saving; go on with --auto_resume"""
+
+
+def main(argv=None):
+    """Run the command; return its exit status.
+
+    Args:
+        argv (list[str]): Arguments without the program's name. Default: those of the process.
+    """
+    options = _parser().parse_args(argv)
+    try:
+        for plugin in entry_points(group='basicsr.plugins'):
+            plugin.load()
+        return options.run(options)
+    except InputError as error:
+        return _fail(f'{_last_line(error)}', BAD_INPUT)
+    except Diverged as error:
+        return _fail(f'diverged: {error}', DIVERGED)
+
+
+def train(options):
+    """Train or unlearn: run BasicSR's train_pipeline in the current directory."""
+    from basicsr.train import train_pipeline
+    return _pipeline(train_pipeline, options)
+
+
+def test(options):
+    """Measure networks: run BasicSR's test_pipeline in the current directory."""
+    from basicsr.test import test_pipeline
+    return _pipeline(test_pipeline, options)
+
+
+def init(options):
+    """Write the option files of a recipe into the current directory, never over an existing file."""
+    folder = next((osp.join(root, options.recipe) for root in RECIPES if osp.isdir(osp.join(root, options.recipe))), None)
+    if folder is None:
+        raise InputError(f'init: {options.recipe}: no such recipe in this installation.')
+    names = sorted(name for name in os.listdir(folder) if name.endswith('.yml'))
+    existing = [name for name in names if osp.exists(name)]
+    if existing:
+        raise InputError(f'init: {existing[0]} exists already in {os.getcwd()}. Move it away or use an empty folder.')
+    for name in names:
+        shutil.copyfile(osp.join(folder, name), name)
+        print(f'wrote {name}')
+    print('next: basicsr train -opt unlearn_haze.yml')
+    return OK
+
+
+def _pipeline(pipeline, options):
+    shadow = compat.basicsr_is_shadowed()
+    if shadow:
+        print(f'basicsr: note: {shadow} is used instead of the installed BasicSR.', file=sys.stderr)
+    tree = _read_option_file(options.opt)
+    _check_force_yml(options.force_yml, tree)
+    arguments = ['-opt', options.opt, '--launcher', options.launcher]
+    arguments += ['--auto_resume'] * options.auto_resume + ['--debug'] * options.debug
+    arguments += ['--force_yml', *options.force_yml] if options.force_yml else []
+    saved, sys.argv = sys.argv, ['basicsr', *arguments]  # BasicSR parses the command line itself
+    try:
+        pipeline(os.getcwd())
+    finally:
+        sys.argv = saved
+    return OK
+
+
+def _read_option_file(path):
+    """Read an option file as far as needed to say in one line what is wrong with it."""
+    if not osp.isfile(path):
+        raise InputError(f'-opt {path}: no such file.')
+    try:
+        with open(path, encoding='utf-8') as file:
+            tree = yaml.safe_load(file)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, 'problem_mark', None)
+        where = f'line {mark.line + 1}: ' if mark else ''
+        raise InputError(f'-opt {path}: {where}{getattr(error, "problem", None) or "not text"}. Not valid YAML.') from None
+    if not isinstance(tree, dict):
+        raise InputError(f'-opt {path}: holds no options. Write one with: basicsr init quickstart')
+    for key, kind in (('name', str), ('model_type', str), ('num_gpu', (int, str)), ('datasets', dict), ('path', dict)):
+        if not isinstance(tree.get(key), kind):
+            raise InputError(f'-opt {path}: {key}: {tree.get(key)!r} is missing or of the wrong type.')
+    for key, section in tree['datasets'].items():
+        if not isinstance(section, dict):
+            raise InputError(f'-opt {path}: datasets: {key}: must be a section of keys.')
+    return tree
+
+
+def _check_force_yml(entries, tree):
+    for entry in entries or []:
+        keys, equals, _ = entry.partition('=')
+        section = tree
+        for key in keys.split(':')[:-1]:
+            section = section.get(key) if isinstance(section, dict) else None
+        if not equals or not isinstance(section, dict):
+            raise InputError(f'--force_yml {entry}: write it as section:key=value with a section of the option file.')
+
+
+def _last_line(error):
+    """Return an error's own line; a data loader's worker wraps it into a traceback."""
+    line = str(error).strip().splitlines()[-1]
+    return line.removeprefix(f'{InputError.__module__}.{InputError.__name__}: ')
+
+
+def _fail(message, status):
+    print(f'basicsr: error: {message}', file=sys.stderr)
+    return status
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog='basicsr',
+        description=f'Train, unlearn and test image restorers with BasicSR option files. Served by basicsr-unlearn '
+        f'{__version__}.',
+        epilog=STATUS,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--version', action='version', version=_version())
+    commands = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
+    for name, run, text in (('train', train, 'train or unlearn by an option file; writes experiments/ and tb_logger/'),
+                            ('test', test, 'measure a network by an option file; writes results/')):
+        command = commands.add_parser(
+            name, help=text, description=text + ' in the current directory.', epilog=STATUS,
+            formatter_class=argparse.RawDescriptionHelpFormatter)
+        command.add_argument('-opt', required=True, metavar='FILE', help='option file (YAML)')
+        command.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none',
+                             help='pytorch: started by torchrun, one process per GPU (or per CPU process). Default: none')
+        command.add_argument('--auto_resume', action='store_true',
+                             help='go on from the newest state in experiments/NAME, if there is one')
+        command.add_argument('--debug', action='store_true', help='name becomes debug_NAME: print every iteration, no tb')
+        command.add_argument('--force_yml', nargs='+', metavar='KEY=VALUE',
+                             help='change options, for example train:total_iter=100 datasets:train:gt_size=48')
+        command.add_argument('--local_rank', type=int, default=0, help=argparse.SUPPRESS)
+        command.set_defaults(run=run)
+    text = 'write the option files of a recipe into the current directory, never over an existing file'
+    command = commands.add_parser('init', help=text, description=text + '.')
+    command.add_argument('recipe', choices=['quickstart'],
+                         help='quickstart: forget haze with the tiny network of this package; needs no download')
+    command.set_defaults(run=init)
+    return parser
+
+
+def _version():
+    import basicsr
+    from basicsr.version import __version__ as basicsr_version
+    return f'basicsr-unlearn {__version__} (BasicSR {basicsr_version} from {osp.dirname(basicsr.__file__)})'

@@ -1,0 +1,129 @@
+"""The training data of unlearning, and of the all-in-one training that comes before it."""
+import numpy as np
+from torch.utils import data
+
+from basicsr.utils import img2tensor
+from basicsr.utils.registry import DATASET_REGISTRY
+from basicsr_unlearn.data.sampler import shuffled_index
+from basicsr_unlearn.data.sources import augment, build_source
+from basicsr_unlearn.errors import InputError
+
+SECTION = 'datasets: train'
+
+
+class _SampledDataset(data.Dataset):
+    """A data set whose sample `number` depends on `manual_seed` and `number` alone (see sampler.py)."""
+
+    counts_samples = True
+
+    def __init__(self, opt):
+        super().__init__()
+        self.opt = opt
+        self.seed = int(opt.get('manual_seed') or 0)
+        self.size = opt.get('gt_size')
+        if not isinstance(self.size, int) or self.size < 8:
+            raise InputError(f'{SECTION}: gt_size: {self.size} must be a patch size in pixels, at least 8.')
+
+    def _build_mixture(self, section, sections, forget=None):
+        """Build named sources and the chance of each."""
+        sources = {name: build_source(f'{SECTION}: {section}: {name}', opt, forget) for name, opt in sections.items()}
+        weights = np.array([opt.get('weight', 1) for opt in sections.values()], float)
+        if not (weights > 0).all():
+            raise InputError(f'{SECTION}: {section}: every weight must be a positive number, not {weights.tolist()}.')
+        return sources, weights / weights.sum()
+
+    def _draw(self, sources, chances, rng):
+        name = list(sources)[rng.choice(len(sources), p=chances)]
+        return name, self.read_pair(sources[name], int(rng.integers(len(sources[name]))), rng)
+
+    def read_pair(self, source, index, rng):
+        """Read, crop and turn one pair: two (3, H, W) float tensors in [0, 1], channel order RGB, and two paths."""
+        lq, gt, lq_path, gt_path = source.read(index, rng, self.size)
+        images = augment([lq, gt], rng, self.opt.get('use_hflip', False), self.opt.get('use_rot', False))
+        lq, gt = img2tensor([np.ascontiguousarray(image) for image in images], bgr2rgb=True, float32=True)
+        return lq, gt, lq_path, gt_path
+
+
+@DATASET_REGISTRY.register()
+class ForgetRetainPairedDataset(_SampledDataset):
+    """Forget pairs, and beside each of them a pair that must stay.
+
+    Args:
+        opt (dict): The section `datasets: train`:
+            forget (dict): The forget set, a source (below).
+            retain (dict): Named sources to keep; absent or empty means retain-free unlearning.
+            gt_size (int): Patch size in pixels.
+            use_hflip (bool): Random left-right flips. Default: False.
+            use_rot (bool): Random up-down flips and turns by 90 degrees. Default: False.
+            manual_seed (int): Filled in from the top of the option file.
+
+    A source has either `dataroot_lq` and `dataroot_gt` (with BasicSR's `io_backend`, `meta_info_file` and
+    `filename_tmpl`; several degraded files may share one clean file, as `0001_0.8_0.2.jpg` and `0001.png` do), or
+    `dataroot_gt` and a `degradation`, or a number of `scenes` and a `degradation`, or `from: forget` and a
+    `degradation`. In `retain` it may also have a `weight` (its share of the batch; default 1) and a `target`:
+    `original` (default: what the network said before unlearning) or `gt`.
+
+    Returns (`__getitem__`):
+        dict: `forget_lq forget_gt retain_lq retain_gt` (3, gt_size, gt_size), float32 in [0, 1], RGB;
+        `retain_from_original` (bool); `forget_lq_path forget_gt_path retain_lq_path retain_gt_path retain_task` (str).
+        Without retain sources the retain entries are absent. The length is that of the forget set.
+
+    Raises:
+        InputError: Missing folders, an empty set, pairs that do not match, an unreadable image, too large a patch.
+    """
+
+    def __init__(self, opt):
+        super().__init__(opt)
+        if not opt.get('forget'):
+            raise InputError(f'{SECTION}: forget: is empty. Name the pairs to forget, for example with dataroot_lq and '
+                             'dataroot_gt.')
+        self.forget = build_source(f'{SECTION}: forget', opt['forget'])
+        sections = opt.get('retain') or {}
+        self.retain, self.chances = self._build_mixture('retain', sections, self.forget)
+        self.from_original = {}
+        for name, section in sections.items():
+            target = section.get('target', 'original')
+            if target not in ('original', 'gt'):
+                raise InputError(f'{SECTION}: retain: {name}: target: {target} is unknown. Choose original or gt.')
+            self.from_original[name] = target == 'original'
+
+    def __len__(self):
+        return len(self.forget)
+
+    def __getitem__(self, number):
+        rng = np.random.default_rng((self.seed, 0, number))
+        index = shuffled_index(number, len(self.forget), self.seed)
+        lq, gt, lq_path, gt_path = self.read_pair(self.forget, index, rng)
+        sample = {'forget_lq': lq, 'forget_gt': gt, 'forget_lq_path': lq_path, 'forget_gt_path': gt_path}
+        if self.retain:
+            name, (lq, gt, lq_path, gt_path) = self._draw(self.retain, self.chances, rng)
+            sample.update(retain_lq=lq, retain_gt=gt, retain_lq_path=lq_path, retain_gt_path=gt_path, retain_task=name,
+                          retain_from_original=self.from_original[name])
+        return sample
+
+
+@DATASET_REGISTRY.register()
+class MixedPairedDataset(_SampledDataset):
+    """Pairs of several degradations for all-in-one training with BasicSR's SRModel; the oracle is trained on it too.
+
+    Args:
+        opt (dict): As ForgetRetainPairedDataset, with `sources` (named sources with a `weight`) instead of `forget`
+            and `retain`.
+
+    Returns (`__getitem__`):
+        dict: `lq gt` (3, gt_size, gt_size), float32 in [0, 1], RGB; `lq_path gt_path task` (str).
+    """
+
+    def __init__(self, opt):
+        super().__init__(opt)
+        if not opt.get('sources'):
+            raise InputError(f'{SECTION}: sources: is empty. Name at least one source of pairs.')
+        self.sources, self.chances = self._build_mixture('sources', opt['sources'])
+
+    def __len__(self):
+        return sum(len(source) for source in self.sources.values())
+
+    def __getitem__(self, number):
+        rng = np.random.default_rng((self.seed, 0, number))
+        name, (lq, gt, lq_path, gt_path) = self._draw(self.sources, self.chances, rng)
+        return {'lq': lq, 'gt': gt, 'lq_path': lq_path, 'gt_path': gt_path, 'task': name}

@@ -1,0 +1,1 @@
+from basicsr_unlearn.losses import ascent_loss  # noqa: F401

@@ -1,0 +1,110 @@
+"""What every unlearning method is, and what it is given."""
+from dataclasses import dataclass, field
+from typing import Optional
+
+import torch
+
+from basicsr.losses import build_loss
+from basicsr.utils.registry import Registry
+from basicsr_unlearn.options import check_choice, from_section
+
+METHOD_REGISTRY = Registry('method')
+
+
+@dataclass
+class Batch:
+    """One training batch on the device: images (N, 3, H, W), float32 in [0, 1]; no retain images: None."""
+    forget_lq: torch.Tensor
+    forget_gt: torch.Tensor
+    retain_lq: Optional[torch.Tensor] = None
+    retain_gt: Optional[torch.Tensor] = None  # the original's answer where the source says `target: original`
+
+
+@dataclass
+class MethodOptions:
+    """Options that every method has; a method adds its own in a subclass."""
+    task: str = 'degradation'  # what is forgotten: degradation, source or instance
+    retain_opt: dict = field(default_factory=lambda: {'type': 'L1Loss'})  # loss on the retain images
+    retain_weight: float = 1.0  # factor of l_retain
+
+
+class UnlearnMethod:
+    """An unlearning algorithm. Every hook has a default; `losses` is the one that a method must have.
+
+    Args:
+        options (MethodOptions): The checked section `train: method:`.
+        run (Run): The net, the frozen original, the device, the logger and `forward` (models/run.py).
+    """
+
+    Options = MethodOptions
+    uses_retain = True  # False: retain images are not needed, and the original is not asked about them
+
+    def __init__(self, options, run):
+        self.options, self.run = options, run
+        self.retain_loss = build_loss(options.retain_opt).to(run.device)
+
+    @property
+    def done(self):
+        """True when the method has nothing more to do; asked after every iteration."""
+        return False
+
+    def trainable(self, net):
+        """Return the parameters that may move, before the optimizer is built."""
+        return net.parameters()
+
+    def setup(self):
+        """Prepare, once, before iteration 1 (caches, masks, teachers)."""
+
+    def losses(self, batch):
+        """Return the loss terms of a Batch: a dict of weighted scalars, `l_...`; their sum is minimised."""
+        raise NotImplementedError
+
+    def edit_gradients(self):
+        """Change gradients after backward."""
+
+    def edit_weights(self):
+        """Change weights after the optimizer's step."""
+
+    def export(self, net):
+        """Turn `net` into a plain network before the final save."""
+
+    def state_dict(self):
+        """Return what resume needs, made of tensors, numbers and strings."""
+        return {}
+
+    def load_state_dict(self, state):
+        """Take back what `state_dict` gave."""
+
+    def restore_both(self, batch):
+        """Restore the forget and retain images in one forward; the retain result is None without retain images."""
+        if batch.retain_lq is None:
+            return self.run.forward(batch.forget_lq)[0], None
+        return self.run.forward(batch.forget_lq, batch.retain_lq)
+
+    def retain_term(self, pred, batch):
+        """Return `{'l_retain': ...}`, empty without retain images."""
+        if pred is None:
+            return {}
+        return {'l_retain': self.options.retain_weight * self.retain_loss(pred, batch.retain_gt)}
+
+
+def build_method(section, run):
+    """Build the method of an option section `train: method:`.
+
+    Raises:
+        InputError: Unknown method or option; the nearest known name is given.
+    """
+    cls = method_class(section)
+    options = {key: value for key, value in section.items() if key != 'type'}
+    return cls(from_section(cls.Options, options, 'train: method'), run)
+
+
+def method_class(section):
+    """Return the registered class that `type` names.
+
+    Raises:
+        InputError: There is none.
+    """
+    names = [name for name, _ in METHOD_REGISTRY]
+    check_choice('train: method: type', section.get('type'), names)
+    return METHOD_REGISTRY.get(section['type'])

@@ -1,0 +1,110 @@
+"""Measures the validation sets of a run and writes its table: before, during and after unlearning."""
+from os import path as osp
+
+from basicsr.data import build_dataset
+from basicsr_unlearn import __version__, checkpoint
+from basicsr_unlearn.models import summary, tensorboard
+from basicsr_unlearn.models.evaluation import Evaluator
+
+PICTURES = 2  # per set, in TensorBoard
+
+class Reporter:
+    """Everything that an unlearning run tells about the reported sets.
+
+    Args:
+        opt (dict): The whole option tree.
+        run (Run): The net and the frozen nets to compare it with.
+    """
+
+    def __init__(self, opt, run):
+        self.opt, self.run = opt, run
+        self.evaluator = Evaluator(opt, run.device)
+        self.before = {}  # {set: {metric: {input, original, oracle}}}
+        self.sets = {}  # {set: (dataset, role)}
+        for key, section in opt['datasets'].items():
+            if key.split('_')[0] == 'val':
+                self.sets[section['name']] = (build_dataset(section), section['role'])
+        task = opt['train']['method'].get('task', 'degradation')
+        private = opt['logger'].get('private')
+        self.private = task != 'degradation' if private is None else private
+
+    def measure_before(self):
+        """Measure the input, the original and, if given, the oracle on every set."""
+        nets = {'input': None, 'original': self.run.original}
+        if self.opt['path'].get('pretrain_network_oracle'):
+            nets['oracle'] = self.run.load('oracle')
+        for name, (dataset, role) in self.sets.items():
+            self.before[name] = self.evaluator.measure(nets, dataset, f'{name}: before')
+            self._log(0, name, role, {metric: values['original'] for metric, values in self.before[name].items()})
+
+    def measure(self, name, iteration, net, save_img=False):
+        """Measure the current net on one set and log the values; return `{metric: value}`."""
+        dataset, role = self.sets[name]
+        save_to = self._picture_path(name, iteration) if save_img and not (self.private and role == 'forget') else None
+        found = self.evaluator.measure({'unlearned': net}, dataset, name, save_to)
+        values = {metric: value['unlearned'] for metric, value in found.items()}
+        self._log(iteration, name, role, values)
+        return values
+
+    def _log(self, iteration, name, role, values):
+        """Log in the form of BasicSR's validation lines."""
+        lines = ''.join(f'\t # {metric}: {value:.4f}\n' for metric, value in values.items())
+        self.run.logger.info(f'Validation {name} ({role}) @ {iteration} iter\n{lines}')
+        oracle = {metric: known.get('oracle') for metric, known in self.before[name].items()}
+        tensorboard.log_set(iteration, name, role, values, oracle)
+
+    def _picture_path(self, set_name, iteration):
+        """Return the rule for the files of `val: save_img`: visualization/IMAGE/SET_IMAGE_ITER.png."""
+        folder = self.opt['path']['visualization']
+        return lambda name: osp.join(folder, name, f'{set_name}_{name}_{iteration}.png')
+
+    def oracle_cost(self):
+        """Return the oracle's training cost from `train: oracle_cost` or the manifest beside its weights, or None."""
+        path = self.opt['path'].get('pretrain_network_oracle')
+        entry = (checkpoint.manifest_entry(path) if path else None) or {}
+        return self.opt['train'].get('oracle_cost') or entry.get('cost')
+
+    def report(self, net, kept_iteration, iterations, seconds, stopped_by, cost):
+        """Measure the final net, log pictures and the table, and write the summary files.
+
+        Args:
+            net (nn.Module): The unlearned network.
+            kept_iteration (int): Training steps behind its weights.
+            iterations (int): Training steps done.
+            seconds (float): Time spent on unlearning, measurements of the reported sets not counted.
+            stopped_by (str): A key of summary.ENDINGS.
+            cost (float): Of all processes, in image-forward-equivalents.
+        """
+        sets = []
+        save_img = (self.opt.get('val') or {}).get('save_img', False)
+        for name, (dataset, role) in self.sets.items():
+            after = self.measure(name, kept_iteration, net, save_img)
+            entry = {'name': name, 'role': role, 'images': len(dataset)}
+            for metric, known in self.before[name].items():
+                known = {**known, 'unlearned': after[metric]}
+                entry[metric] = {column: known.get(column) for column in summary.COLUMNS}
+            sets.append(entry)
+            if self.opt['rank'] == 0 and not (self.private and role == 'forget'):
+                nets = {'original': self.run.original, 'unlearned': net}
+                tensorboard.log_pictures(kept_iteration, name, self.evaluator.pictures(nets, dataset, PICTURES))
+        if self.opt['rank'] > 0:
+            return
+        method = self.opt['train']['method']
+        share = cost / self.oracle_cost() if self.oracle_cost() else None
+        result = {
+            'version': __version__,
+            'method': method['type'],
+            'task': method.get('task', 'degradation'),
+            'iterations': iterations,
+            'kept_iteration': kept_iteration,
+            'seconds': round(seconds, 2),
+            'stopped_by': stopped_by,
+            'cost': round(cost, 1),
+            'cost_share': share,
+            'sets': sets,
+        }
+        tensorboard.flush()
+        folder = self.opt['path']['experiments_root']
+        summary.write_summary(result, folder)
+        self.run.logger.info(f'Written to {osp.relpath(folder)}: models/net_g_latest.pth, unlearn_summary.json, '
+                             f'unlearn_summary.md\n\n{summary.to_markdown(result)}')

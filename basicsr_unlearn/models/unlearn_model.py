@@ -1,0 +1,234 @@
+"""The BasicSR model that unlearns: it runs a method, watches its effect, stops by rule and reports."""
+import math
+import os
+import signal
+import time
+from collections import OrderedDict
+from os import path as osp
+
+import torch
+from torch import distributed
+
+from basicsr.data import build_dataset
+from basicsr.utils.registry import MODEL_REGISTRY
+from basicsr_unlearn import checkpoint
+from basicsr_unlearn.errors import Diverged, InputError
+from basicsr_unlearn.methods import Batch, build_method
+from basicsr_unlearn.models.reporter import Reporter
+from basicsr_unlearn.models.restoration_model import RestorationModel
+from basicsr_unlearn.models.run import Run
+from basicsr_unlearn.models.stop_rule import Probes, StopRule
+from basicsr_unlearn.models.tensorboard import log_probes
+from basicsr_unlearn.options import stop_options
+
+
+@MODEL_REGISTRY.register()
+class UnlearnModel(RestorationModel):
+    """Unlearning as a BasicSR training run.
+
+    Before iteration 1 it measures every validation set with the original (and the oracle, if given). Then it trains with
+    the method of `train: method:`, looks at fixed probes every `train: stop: every:` iterations, and ends by the first
+    rule that applies. It leaves the best state by that rule, not the last one: `models/net_g_latest.pth`,
+    `unlearn_summary.json` and `.md`, and the same table at the end of the log.
+
+    Args:
+        opt (dict): The option tree; options/README.md is the reference.
+
+    Raises:
+        InputError: `ema_decay`, unknown options, weights that do not fit.
+        Diverged: A loss, gradient or probe is not finite; raised after the last good weights are saved.
+        SystemExit: Status 0 when a rule ends the run before `total_iter`, 4 after a signal; raised after saving.
+    """
+
+    def init_training_settings(self):
+        train = self.opt['train']
+        if train.get('ema_decay'):
+            raise InputError('train: ema_decay: an average over the run has not forgotten. Remove it or set 0.')
+        self.net_g.train()
+        self.run = Run(self)
+        self.method = build_method(train['method'], self.run)
+        chosen = {id(parameter) for parameter in self.method.trainable(self.run.net)}
+        for parameter in self.run.net.parameters():
+            parameter.requires_grad_(id(parameter) in chosen)
+        self.setup_optimizers()
+        self.setup_schedulers()
+        self.stop = stop_options(train)
+        self.reporter = Reporter(self.opt, self.run)
+        self.rule = self.probes = self.clock = self.stopped_by = None
+        self.seconds, self.interrupted, self.finished = 0., False, False
+
+    def begin(self):
+        """Measure what to compare with, cut the probes and set the method up; once, before the first step."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._note_signal)
+        if not self.reporter.before:
+            self.reporter.measure_before()
+        self.clock = time.time()
+        train_set = build_dataset(self.opt['datasets']['train'])
+        self.probes = Probes(train_set, self.stop.probes, self.device)
+        if self.rule is None:
+            self.method.setup()
+            probes = self._measure_probes()
+            self.rule = StopRule(self.stop, self.probes.input_psnr(), probes)
+            self.rule.judge(0, probes, self._copy_weights)
+            self._log_probes(0, probes)
+
+    def feed_data(self, data):
+        """Take a training batch as ForgetRetainPairedDataset makes it, or a validation pair (`lq`, `gt`)."""
+        if 'lq' in data:
+            super().feed_data(data)
+            return
+        names = [name for name in ('forget_lq', 'forget_gt', 'retain_lq', 'retain_gt') if name in data]
+        self.batch = Batch(**{name: data[name].to(self.device, non_blocking=True) for name in names})
+        self.from_original = data.get('retain_from_original')
+
+    def optimize_parameters(self, current_iter):
+        if self.clock is None:
+            self.begin()
+        if self.method.uses_retain and self.from_original is not None and self.from_original.any():
+            asked = self.from_original.to(self.device)
+            self.batch.retain_gt[asked] = self.run.ask_original(self.batch.retain_lq[asked])
+        self.optimizer_g.zero_grad(set_to_none=True)
+        losses = self.method.losses(self.batch)
+        sum(losses.values()).backward()
+        self.method.edit_gradients()
+        gradients = [p.grad for p in self.run.net.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        self.log_dict = self.reduce_loss_dict(OrderedDict(losses))
+        self.log_dict['grad_norm'] = norm.item()
+        finite = all(map(math.isfinite, self.log_dict.values()))
+        diverged, interrupted = self._any_process(not finite, self.interrupted)
+        if diverged:
+            self.stopped_by = 'diverged'
+        else:
+            self.optimizer_g.step()
+            self.method.edit_weights()
+            self._look(current_iter)
+        now = time.time()
+        self.seconds, self.clock = self.seconds + now - self.clock, now
+        if self.stopped_by:
+            self.finish(current_iter)
+            self._leave()
+        if interrupted:
+            self.save(0, current_iter)
+            self.run.logger.warning(f'Interrupted and saved at iteration {current_iter}. Go on with --auto_resume.')
+            raise SystemExit(4)
+
+    def _look(self, iteration):
+        """Measure the probes when it is time, and let the rule judge them."""
+        if iteration % self.stop.every and iteration < self.opt['train']['total_iter'] and not self.method.done:
+            return
+        probes = self._measure_probes()
+        self.stopped_by = self.rule.judge(iteration, probes, self._copy_weights)
+        if self.stopped_by is None and self.method.done:
+            self.stopped_by = 'method'
+        self._log_probes(iteration, probes)
+
+    def _measure_probes(self):
+        self.run.cost += self.probes.images
+        probes = [self.probes.measure(self.run.net)]
+        if self.opt['dist']:  # one opinion for all processes
+            distributed.broadcast_object_list(probes, src=0)
+        return probes[0]
+
+    def _log_probes(self, iteration, probes):
+        goal = '' if self.rule.level is None else f' (goal {self.rule.level:.2f})'
+        kept = ', '.join(f'{name} {value - self.rule.original[name]:+.2f}' for name, value in probes.items()
+                         if name != 'forget')
+        self.run.logger.info(f'Probes @ {iteration} iter: forget {probes["forget"]:.2f} dB{goal}; {kept or "no retain"}')
+        log_probes(iteration, probes, self.get_current_learning_rate()[0])
+
+    def finish(self, iteration):
+        """Go back to the state to keep, save it, measure it and report."""
+        kept = self.rule.keep()
+        self.run.net.load_state_dict(kept['weights'])
+        if kept['iter'] != iteration:
+            self.run.logger.warning(f'Stopped at iteration {iteration} by {self.stopped_by}; back to the weights of '
+                                    f'iteration {kept["iter"]}.')
+        self.method.export(self.run.net)
+        self.save_network(self.net_g, 'net_g', -1)
+        self.reporter.report(self.run.net, kept['iter'], iteration, self.seconds, self.stopped_by,
+                             self.run.cost * self.opt['world_size'])
+        self.finished = True
+
+    def _leave(self):
+        """End `train_pipeline` before `total_iter`, on every process."""
+        if self.stopped_by == 'diverged':
+            raise Diverged('a loss, gradient or probe is not finite. The last good weights are saved; lower the learning '
+                           'rate or bound the loss.')
+        raise SystemExit(0)
+
+    def _note_signal(self, number, frame):
+        """Ask for a stop after the current iteration; a second signal ends at once."""
+        signal.signal(number, signal.SIG_DFL)
+        self.interrupted = True
+
+    def _any_process(self, *flags):
+        """Return for each flag whether it is set on any process."""
+        if not self.opt['dist']:
+            return flags
+        together = torch.tensor(flags, dtype=torch.int32, device=self.device)
+        distributed.all_reduce(together, distributed.ReduceOp.MAX)
+        return [bool(flag) for flag in together.tolist()]
+
+    def _copy_weights(self):
+        return {key: value.detach().clone() for key, value in self.run.net.state_dict().items()}
+
+    def validation(self, dataloader, current_iter, tb_logger, save_img=False):
+        """Measure one validation set; BasicSR's way when testing, and by role while unlearning."""
+        if not self.is_train:
+            super().validation(dataloader, current_iter, tb_logger, save_img)
+        elif not self.finished:  # the final measurement is part of the report
+            self.reporter.measure(dataloader.dataset.opt['name'], current_iter, self.run.net, save_img)
+
+    def save(self, epoch, current_iter):
+        """Save weights and state; at the end of the run (-1), finish it."""
+        if current_iter != -1:
+            super().save(epoch, current_iter)
+            self._remove_old_files()
+        elif not self.finished:
+            if self.clock is None:
+                self.begin()
+            self.stopped_by = self.stopped_by or 'total_iter'
+            self.finish(int(self.opt['train']['total_iter']))
+
+    def save_training_state(self, epoch, current_iter):
+        """Save what resume needs: BasicSR's state, and that of the method, the stop rule and the report."""
+        if self.opt['rank'] > 0:
+            return
+        state = {
+            'epoch': epoch,
+            'iter': current_iter,
+            'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
+            'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
+            'unlearn': {
+                'method': self.method.state_dict(),
+                'rule': self.rule.state_dict(),
+                'before': self.reporter.before,
+                'cost': self.run.cost,
+                'seconds': self.seconds,
+                'random': torch.get_rng_state(),
+            },
+        }
+        checkpoint.atomic_save(state, osp.join(self.opt['path']['training_states'], f'{current_iter}.state'))
+
+    def resume_training(self, resume_state):
+        super().resume_training(resume_state)
+        state = resume_state['unlearn']
+        self.method.load_state_dict(state['method'])
+        self.rule = StopRule(self.stop, 0., {})
+        self.rule.load_state_dict(state['rule'])
+        self.reporter.before = state['before']
+        self.run.cost, self.seconds = state['cost'], state['seconds']
+        torch.set_rng_state(state['random'].cpu())
+
+    def _remove_old_files(self):
+        """Keep the newest `logger: keep_last` weights and states: older ones hold more of what is to be forgotten."""
+        keep = self.opt['logger'].get('keep_last')
+        if not keep or self.opt['rank'] > 0:
+            return
+        for folder, start, end in (('models', 'net_g_', '.pth'), ('training_states', '', '.state')):
+            folder = self.opt['path'][folder]
+            numbers = [name[len(start):-len(end)] for name in os.listdir(folder) if name.endswith(end)]
+            for number in sorted((n for n in numbers if n.isdigit()), key=int)[:-keep]:
+                os.remove(osp.join(folder, f'{start}{number}{end}'))

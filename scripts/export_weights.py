@@ -1,0 +1,80 @@
+"""Put trained weights into a folder of small weights: half precision .safetensors, with an entry in its manifest.json.
+
+Example, after `basicsr train -opt options/quickstart/train_original.yml`:
+
+    python scripts/export_weights.py -opt options/quickstart/train_original.yml --to basicsr_unlearn/zoo
+
+The entry holds how the weights were trained, their cost in image-forward-equivalents (3 for each image of the training), the
+sha256 of the file and the figures on the validation sets of the option file, measured on the half-precision weights.
+"""
+import argparse
+import json
+from os import path as osp
+
+import torch
+import yaml
+
+import basicsr_unlearn  # noqa: F401
+from basicsr.archs import build_network
+from basicsr.data import build_dataset
+from basicsr_unlearn import checkpoint
+from basicsr_unlearn.models.evaluation import Evaluator
+from basicsr_unlearn.options import prepare
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('-opt', required=True, help='option file of the training')
+    parser.add_argument('--weights', help='default: experiments/NAME/models/net_g_latest.pth')
+    parser.add_argument('--to', required=True, help='folder for the weights and manifest.json')
+    parser.add_argument('--minutes', type=float, help='what the training took, for the record')
+    parser.add_argument('--hardware', help='on what it was trained, for the record')
+    args = parser.parse_args()
+    with open(args.opt, encoding='utf-8') as file:
+        opt = yaml.safe_load(file)
+    prepare(opt)
+    opt.update(rank=0, world_size=1)
+    weights = checkpoint.load_weights(
+        args.weights or osp.join('experiments', opt['name'], 'models', 'net_g_latest.pth'), '--weights')
+    name = f'{opt["name"]}.safetensors'
+    path = osp.join(args.to, name)
+    digest = checkpoint.save_half(weights, path)
+
+    net = build_network(opt['network_g'])
+    checkpoint.load_into(net, path, '--weights')
+    evaluator = Evaluator(opt, torch.device('cpu'))
+    figures = {}
+    for key, section in opt['datasets'].items():
+        if key.startswith('val'):
+            section.update(phase='val', scale=opt['scale'])
+            found = evaluator.measure({'input': None, 'restored': net}, build_dataset(section), section['name'])
+            figures[section['name']] = {metric: {k: round(v, 4) for k, v in value.items()}
+                                        for metric, value in found.items()}
+    train, images = opt['datasets']['train'], int(opt['train']['total_iter'])
+    images *= train['batch_size_per_gpu']
+    entry = {
+        'network_g': opt['network_g'],
+        'trained_by': osp.relpath(args.opt),
+        'sources': sorted(train['sources']),
+        'iterations': int(opt['train']['total_iter']),
+        'batch_size': train['batch_size_per_gpu'],
+        'patch_size': train['gt_size'],
+        'cost': 3 * images,
+        'minutes': args.minutes,
+        'hardware': args.hardware,
+        'parameters': sum(value.numel() for value in weights.values()),
+        'sha256': digest,
+        'figures': figures,
+    }
+    manifest = osp.join(args.to, 'manifest.json')
+    known = {}
+    if osp.isfile(manifest):
+        with open(manifest, encoding='utf-8') as file:
+            known = json.load(file)
+    known[name] = entry
+    checkpoint.atomic_write(json.dumps(known, indent=2, sort_keys=True) + '\n', manifest)
+    print(json.dumps(entry, indent=2))
+
+
+if __name__ == '__main__':
+    main()

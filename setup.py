@@ -1,0 +1,52 @@
+"""Install basicsr-unlearn: the package, and the option files of the quickstart as its recipes."""
+import re
+from os import path as osp
+
+from setuptools import find_packages, setup
+
+HERE = osp.dirname(osp.abspath(__file__))
+
+
+def read(*parts):
+    with open(osp.join(HERE, *parts), encoding='utf-8') as file:
+        return file.read()
+
+
+setup(
+    name='basicsr-unlearn',
+    version=re.search(r"__version__ = '(.+)'", read('basicsr_unlearn', '__init__.py'))[1],
+    description='Unlearning for all-in-one image restoration: a plugin of BasicSR',
+    long_description=read('README.md'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.10,<3.13',
+    packages=[*find_packages(include=['basicsr_unlearn', 'basicsr_unlearn.*']), 'basicsr_unlearn.recipes.quickstart'],
+    package_dir={'basicsr_unlearn.recipes.quickstart': 'options/quickstart'},
+    package_data={'basicsr_unlearn.recipes.quickstart': ['*.yml'], 'basicsr_unlearn': ['zoo/*']},
+    install_requires=[
+        'basicsr>=1.4.2',  # brings tb-nightly, which is the tensorboard that we use: never require a second one
+        'torch>=2.4',
+        'torchvision',
+        'numpy',
+        'pyyaml',
+        'lmdb',
+        'opencv-python',
+        'tqdm',
+        'safetensors',
+        'setuptools<81',  # tb-nightly imports pkg_resources, which newer ones no longer have
+    ],
+    extras_require={
+        'test': ['pytest', 'hypothesis', 'ruff'],
+        'report': ['matplotlib'],
+        'lora': ['peft'],
+    },
+    entry_points={
+        'console_scripts': ['basicsr=basicsr_unlearn.cli:main'],
+        'basicsr.plugins': ['basicsr_unlearn=basicsr_unlearn'],
+    },
+    classifiers=[
+        'License :: OSI Approved :: Apache Software License',
+        'Programming Language :: Python :: 3',
+        'Topic :: Scientific/Engineering :: Image Processing',
+    ],
+)
