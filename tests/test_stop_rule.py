@@ -1,0 +1,71 @@
+import math
+
+import pytest
+
+from basicsr_unlearn.errors import InputError
+from basicsr_unlearn.models.stop_rule import StopRule
+from basicsr_unlearn.options import StopOptions, level_in_db, stop_options
+
+ORIGINAL = {'forget': 20., 'retain/rain': 30., 'retain/noise': 28.}
+
+
+def run(states, **options):
+    """Feed (forget, rain, noise) states 10 iterations apart; return why it stopped and which iteration is kept."""
+    rule = StopRule(StopOptions(**options), input_psnr=15., original=ORIGINAL)
+    for step, values in enumerate([(20., 30., 28.), *states]):
+        why = rule.judge(10 * step, dict(zip(ORIGINAL, values, strict=True)), lambda step=step: {'w': step})
+        if why:
+            break
+    return why, rule.keep()['iter'], rule.keep()['weights']['w']
+
+
+def test_stops_at_the_forget_level():
+    assert run([(17, 30, 28), (15.2, 29.9, 28), (14, 30, 28)]) == ('forget_level', 20, 2)
+
+
+def test_patience_finds_better_retain_probes():
+    states = [(15.1, 29.6, 28), (15.0, 29.8, 28), (14.9, 29.9, 28), (14.9, 30, 28)]
+    assert run(states, patience=2) == ('forget_level', 30, 3)
+    # a state above the level does not count, however good its retain probes are
+    assert run([(15.1, 29.6, 28), (15.5, 30, 28)], patience=1) == ('forget_level', 10, 1)
+
+
+def test_retain_budget_goes_back_to_the_last_good_state():
+    assert run([(18, 29.8, 28), (16, 29.4, 28)]) == ('retain_budget', 10, 1)
+    assert run([(9, 20, 20)]) == ('retain_budget', 0, 0)  # the original: nothing was forgotten
+
+
+def test_one_bad_probe_is_enough():
+    assert run([(18, 35, 27.4)])[0] == 'retain_budget'
+    assert run([(18, 35, 27.4)], retain_budget=None)[0] is None
+
+
+def test_budget_after_the_level_was_met_keeps_the_best():
+    assert run([(15, 29.8, 28), (15, 29.4, 28)], patience=5) == ('retain_budget', 10, 1)
+
+
+def test_not_finite():
+    assert run([(18, 30, 28), (math.nan, 30, 28)]) == ('diverged', 10, 1)
+    assert run([(18, 30, math.inf)]) == ('diverged', 0, 0)
+
+
+def test_state_survives():
+    first = StopRule(StopOptions(patience=1), 15., ORIGINAL)
+    first.judge(10, {'forget': 15., 'retain/rain': 30., 'retain/noise': 28.}, lambda: {'w': 1})
+    second = StopRule(StopOptions(patience=1), 0., {})
+    second.load_state_dict(first.state_dict())
+    assert second.judge(20, {'forget': 15., 'retain/rain': 29.9, 'retain/noise': 28.}, lambda: {'w': 2}) == 'forget_level'
+    assert second.keep()['iter'] == 10
+
+
+@pytest.mark.parametrize('value, level', [('input+0.2', 15.2), ('input', 15.), ('input - 1', 14.), (27.5, 27.5), (None, None)])
+def test_levels(value, level):
+    assert level_in_db(value, 15.) == level
+
+
+def test_bad_levels():
+    with pytest.raises(InputError, match='forget_psnr_below'):
+        level_in_db('output+1', 15.)
+    with pytest.raises(InputError, match='task: instance'):
+        stop_options({'method': {'task': 'instance'}})
+    assert stop_options({'method': {'task': 'instance'}, 'stop': {'forget_psnr_below': 26}}).forget_psnr_below == 26
