@@ -22,7 +22,7 @@ NET = {'type': 'PromptIR', 'dim': 8, 'num_blocks': [1, 1, 1, 1], 'num_refinement
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
-    torch.set_num_threads(2)
+    torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', 2)))
 
 
 def make_net(seed=0):
@@ -100,14 +100,13 @@ def run(tmp_path, monkeypatch):
     def train(tree, *arguments):
         option_file = tmp_path / 'options.yml'
         option_file.write_text(tree if isinstance(tree, str) else yaml.safe_dump(tree))
+        basicsr_logger.initialized_logger.clear()  # BasicSR sets its logger up once per process
+        for handler in list(logging.getLogger('basicsr').handlers):
+            logging.getLogger('basicsr').removeHandler(handler)
         try:
             status = main(['train', '-opt', str(option_file), *arguments])
         except SystemExit as end:
             status = end.code
-        finally:
-            basicsr_logger.initialized_logger.clear()
-            for handler in list(logging.getLogger('basicsr').handlers):
-                logging.getLogger('basicsr').removeHandler(handler)
         return status, home
 
     return train
