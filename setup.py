@@ -1,4 +1,5 @@
 """Install basicsr-unlearn: the package, and the option files of the quickstart as its recipes."""
+
 import re
 from os import path as osp
 

@@ -1,4 +1,5 @@
 """Unlearning for image restoration, as a plugin of BasicSR. Importing this package registers everything it has."""
+
 __version__ = '0.1.0'
 
 from basicsr_unlearn import compat

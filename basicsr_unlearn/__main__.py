@@ -1,4 +1,5 @@
 """`python -m basicsr_unlearn` is the `basicsr` command."""
+
 import sys
 
 from basicsr_unlearn.cli import main

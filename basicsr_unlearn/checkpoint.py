@@ -1,4 +1,5 @@
-"""Reading and writing weights: .pth and .ckpt without running code from them, .safetensors, the zoo and its manifest."""
+"""Reading and writing weights: .pth and .ckpt without running code from them, .safetensors, the zoo's manifest."""
+
 import hashlib
 import json
 import os
@@ -66,8 +67,11 @@ def load_weights(path, option, param_key='params'):
     if not osp.isfile(file):
         raise InputError(f'{option}: {path}: no such file.')
     try:
-        content = load_file(file) if file.endswith('.safetensors') else torch.load(
-            file, map_location='cpu', weights_only=True)
+        content = (
+            load_file(file)
+            if file.endswith('.safetensors')
+            else torch.load(file, map_location='cpu', weights_only=True)
+        )
     except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = str(error).strip().split('\n')[0][:120]
         raise InputError(f'{option}: {path}: not a checkpoint that can be read safely ({reason}).') from None
@@ -84,7 +88,7 @@ def load_weights(path, option, param_key='params'):
 def _strip(weights):
     for prefix in WRAPPERS * 2:
         if all(key.startswith(prefix) for key in weights):
-            weights = {key[len(prefix):]: value for key, value in weights.items()}
+            weights = {key[len(prefix) :]: value for key, value in weights.items()}
     return weights
 
 
@@ -98,14 +102,20 @@ def load_into(net, path, option, param_key='params', strict=True):
     missing = [key for key in own if key not in weights]
     extra = [key for key in weights if key not in own]
     shapes = [
-        f'{key} {tuple(weights[key].shape)} instead of {tuple(own[key].shape)}' for key in own
+        f'{key} {tuple(weights[key].shape)} instead of {tuple(own[key].shape)}'
+        for key in own
         if key in weights and weights[key].shape != own[key].shape
     ]
-    faults = [f'{len(found)} {word} ({", ".join(found[:3])}{", ..." if len(found) > 3 else ""})'
-              for word, found in (('missing', missing), ('unknown', extra), ('of another shape', shapes)) if found]
+    faults = [
+        f'{len(found)} {word} ({", ".join(found[:3])}{", ..." if len(found) > 3 else ""})'
+        for word, found in (('missing', missing), ('unknown', extra), ('of another shape', shapes))
+        if found
+    ]
     if faults and (strict or len(missing) + len(shapes) == len(own)):
-        raise InputError(f'{option}: {path} does not fit {type(net).__name__}: {"; ".join(faults)}. '
-                         'Make network_g that of the checkpoint.')
+        raise InputError(
+            f'{option}: {path} does not fit {type(net).__name__}: {"; ".join(faults)}. '
+            'Make network_g that of the checkpoint.'
+        )
     net.load_state_dict({k: v for k, v in weights.items() if k in own and v.shape == own[k].shape}, strict=strict)
 
 

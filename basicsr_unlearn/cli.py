@@ -1,4 +1,5 @@
 """The `basicsr` command: `train`, `test`, `init`. Thin: BasicSR's own pipelines do the work."""
+
 import argparse
 import os
 import shutil
@@ -40,18 +41,22 @@ def main(argv=None):
 def train(options):
     """Train or unlearn: run BasicSR's train_pipeline in the current directory."""
     from basicsr.train import train_pipeline
+
     return _pipeline(train_pipeline, options)
 
 
 def test(options):
     """Measure networks: run BasicSR's test_pipeline in the current directory."""
     from basicsr.test import test_pipeline
+
     return _pipeline(test_pipeline, options)
 
 
 def init(options):
     """Write the option files of a recipe into the current directory, never over an existing file."""
-    folder = next((osp.join(root, options.recipe) for root in RECIPES if osp.isdir(osp.join(root, options.recipe))), None)
+    folder = next(
+        (osp.join(root, options.recipe) for root in RECIPES if osp.isdir(osp.join(root, options.recipe))), None
+    )
     if folder is None:
         raise InputError(f'init: {options.recipe}: no such recipe in this installation.')
     names = sorted(name for name in os.listdir(folder) if name.endswith('.yml'))
@@ -92,12 +97,17 @@ def _read_option_file(path):
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, 'problem_mark', None)
         where = f'line {mark.line + 1}: ' if mark else ''
-        raise InputError(f'-opt {path}: {where}{getattr(error, "problem", None) or "not text"}. Not valid YAML.') from None
+        raise InputError(
+            f'-opt {path}: {where}{getattr(error, "problem", None) or "not text"}. Not valid YAML.'
+        ) from None
     if not isinstance(tree, dict):
         raise InputError(f'-opt {path}: holds no options. Write one with: basicsr init quickstart')
     for key, kind in (('name', str), ('model_type', str), ('num_gpu', (int, str)), ('datasets', dict), ('path', dict)):
         if not isinstance(tree.get(key), kind):
             raise InputError(f'-opt {path}: {key}: {tree.get(key)!r} is missing or of the wrong type.')
+    for key, value in tree['path'].items():
+        if ('pretrain_network' in key or 'resume_state' in key) and not isinstance(value, (str, type(None))):
+            raise InputError(f'-opt {path}: path: {key}: {value!r} must be the name of a file, or ~.')
     for key, section in tree['datasets'].items():
         if not isinstance(section, dict):
             raise InputError(f'-opt {path}: datasets: {key}: must be a section of keys.')
@@ -131,28 +141,51 @@ def _parser():
         description=f'Train, unlearn and test image restorers with BasicSR option files. Served by basicsr-unlearn '
         f'{__version__}.',
         epilog=STATUS,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument('--version', action='version', version=_version())
     commands = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
-    for name, run, text in (('train', train, 'train or unlearn by an option file; writes experiments/ and tb_logger/'),
-                            ('test', test, 'measure a network by an option file; writes results/')):
+    for name, run, text in (
+        ('train', train, 'train or unlearn by an option file; writes experiments/ and tb_logger/'),
+        ('test', test, 'measure a network by an option file; writes results/'),
+    ):
         command = commands.add_parser(
-            name, help=text, description=text + ' in the current directory.', epilog=STATUS,
-            formatter_class=argparse.RawDescriptionHelpFormatter)
+            name,
+            help=text,
+            description=text + ' in the current directory.',
+            epilog=STATUS,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         command.add_argument('-opt', required=True, metavar='FILE', help='option file (YAML)')
-        command.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none',
-                             help='pytorch: started by torchrun, one process per GPU (or per CPU process). Default: none')
-        command.add_argument('--auto_resume', action='store_true',
-                             help='go on from the newest state in experiments/NAME, if there is one')
-        command.add_argument('--debug', action='store_true', help='name becomes debug_NAME: print every iteration, no tb')
-        command.add_argument('--force_yml', nargs='+', metavar='KEY=VALUE',
-                             help='change options, for example train:total_iter=100 datasets:train:gt_size=48')
+        command.add_argument(
+            '--launcher',
+            choices=['none', 'pytorch', 'slurm'],
+            default='none',
+            help='pytorch: started by torchrun, one process per GPU (or per CPU process). Default: none',
+        )
+        command.add_argument(
+            '--auto_resume',
+            action='store_true',
+            help='go on from the newest state in experiments/NAME, if there is one',
+        )
+        command.add_argument(
+            '--debug', action='store_true', help='name becomes debug_NAME: print every iteration, no tb'
+        )
+        command.add_argument(
+            '--force_yml',
+            nargs='+',
+            metavar='KEY=VALUE',
+            help='change options, for example train:total_iter=100 datasets:train:gt_size=48',
+        )
         command.add_argument('--local_rank', type=int, default=0, help=argparse.SUPPRESS)
         command.set_defaults(run=run)
     text = 'write the option files of a recipe into the current directory, never over an existing file'
     command = commands.add_parser('init', help=text, description=text + '.')
-    command.add_argument('recipe', choices=['quickstart'],
-                         help='quickstart: forget haze with the tiny network of this package; needs no download')
+    command.add_argument(
+        'recipe',
+        choices=['quickstart'],
+        help='quickstart: forget haze with the tiny network of this package; needs no download',
+    )
     command.set_defaults(run=init)
     return parser
 
@@ -160,4 +193,5 @@ def _parser():
 def _version():
     import basicsr
     from basicsr.version import __version__ as basicsr_version
+
     return f'basicsr-unlearn {__version__} (BasicSR {basicsr_version} from {osp.dirname(basicsr.__file__)})'

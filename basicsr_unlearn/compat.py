@@ -1,36 +1,62 @@
 """What BasicSR 1.4.2 lacks on today's torch and on machines without a GPU.
 
-Each shim says what is wrong, where it is reported, and when it does nothing. `apply()` runs on import of
-`basicsr_unlearn`, may run twice, and is the only code of this package that touches BasicSR.
+Each shim says what is wrong and when it does nothing. `apply()` runs on import of `basicsr_unlearn`, may run twice, and
+is the only code of this package that changes BasicSR.
 """
+
 import functools
+import importlib
 import importlib.util
 import os
 import sys
 import types
 import warnings
 
+import torch
 
 checks = []  # called with every parsed option tree before anything is created; preflight.py adds itself
 _tb_writers = []
-
-
-def tb_writer():
-    """Return the TensorBoard writer of the running training, or None."""
-    return _tb_writers[-1] if _tb_writers else None
+_shims = []
+OPTIMIZERS = ('Adadelta', 'Adagrad', 'Adam', 'AdamW', 'Adamax', 'NAdam', 'RAdam', 'RMSprop', 'Rprop', 'SGD', 'ASGD')
 
 
 def apply():
-    """Apply every shim once."""
+    """Put every shim in its place, once."""
     _functional_tensor()
-    import basicsr  # noqa: F401  (needs the shim above)
-    _optimizers()
-    _saving()
-    _resume()
-    _distributed_on_cpu()
-    _sampler()
-    _options()
-    _tensorboard()
+    for name, owners, replacement in _shims:
+        owners = [_find(owner) for owner in owners]
+        original = getattr(owners[0], name)
+        if getattr(original, 'is_shim', False):
+            continue
+        shim = _around(original, replacement)
+        for owner in owners:
+            if hasattr(owner, name):
+                setattr(owner, name, shim)
+
+
+def _shim(name, *owners):
+    """Replace `name` in every owner (`module` or `module:Class`) by a function that is handed the original."""
+
+    def decorate(replacement):
+        _shims.append((name, owners, replacement))
+        return replacement
+
+    return decorate
+
+
+def _find(owner):
+    module, _, cls = owner.partition(':')
+    module = importlib.import_module(module)
+    return getattr(module, cls) if cls else module
+
+
+def _around(original, replacement):
+    @functools.wraps(original, updated=())
+    def shim(*args, **kwargs):
+        return replacement(original, *args, **kwargs)
+
+    shim.is_shim = True
+    return shim
 
 
 def register_unless_taken(registry):
@@ -43,7 +69,8 @@ def register_unless_taken(registry):
     def decorate(cls):
         if cls.__name__ in registry:
             owner = getattr(registry.get(cls.__name__), '__module__', 'another package')
-            warnings.warn(f'{cls.__name__} is already registered by {owner}; {cls.__module__} leaves it alone.')
+            text = f'{cls.__name__} is already registered by {owner}; {cls.__module__} leaves it alone.'
+            warnings.warn(text, stacklevel=2)
             return cls
         registry.register(cls)
         return cls
@@ -51,12 +78,17 @@ def register_unless_taken(registry):
     return decorate
 
 
-def _patch_everywhere(module_names, name, value):
-    """Set an attribute in each of these modules that is loaded and has it."""
-    for module_name in module_names:
-        module = sys.modules.get(module_name)
-        if module is not None and hasattr(module, name):
-            setattr(module, name, value)
+def tb_writer():
+    """Return the TensorBoard writer of the running training, or None."""
+    return _tb_writers[-1] if _tb_writers else None
+
+
+def basicsr_is_shadowed():
+    """Return the `basicsr/` folder of the current directory if Python took it instead of the installed package."""
+    import basicsr
+
+    here = os.path.join(os.getcwd(), 'basicsr')
+    return here if os.path.dirname(os.path.abspath(basicsr.__file__)) == here else None
 
 
 def _functional_tensor():
@@ -65,54 +97,30 @@ def _functional_tensor():
     if name in sys.modules or importlib.util.find_spec(name) is not None:
         return
     from torchvision.transforms.functional import rgb_to_grayscale
+
     module = types.ModuleType(name)
     module.rgb_to_grayscale = rgb_to_grayscale
     sys.modules[name] = module
 
 
-def _optimizers():
-    """The released 1.4.2 knows Adam only; the published all-in-one recipes use AdamW. Unknown names list the known."""
-    import torch
-
-    from basicsr.models.base_model import BaseModel
-    original = BaseModel.get_optimizer
-    if getattr(original, 'extended', False):
-        return
-    names = ('Adadelta', 'Adagrad', 'Adam', 'AdamW', 'Adamax', 'NAdam', 'RAdam', 'RMSprop', 'Rprop', 'SGD', 'ASGD')
-
-    @functools.wraps(original)
-    def get_optimizer(self, optim_type, params, lr, **kwargs):
-        if optim_type not in names:
-            raise NotImplementedError(f'optim_g: type: {optim_type} is unknown. Choose one of {", ".join(names)}.')
-        return getattr(torch.optim, optim_type)(params, lr, **kwargs)
-
-    get_optimizer.extended = True
-    BaseModel.get_optimizer = get_optimizer
-
-
-def _saving():
-    """A failed save was a warning, "Just ignore it.", and exit status 0; a killed save left half a file.
-
-    torch.save inside base_model.py is replaced by one that writes a temporary file, then renames it, and keeps the error of
-    the last of BasicSR's three attempts, which is raised where BasicSR would go on.
-    """
-    from basicsr.models import base_model
-    from basicsr_unlearn.checkpoint import atomic_save
-    if isinstance(base_model.torch, _TorchWithAtomicSave):
-        return
-    base_model.torch = _TorchWithAtomicSave(base_model.torch, atomic_save)
-    for name in ('save_network', 'save_training_state'):
-        setattr(base_model.BaseModel, name, _raise_last_error(getattr(base_model.BaseModel, name), base_model.torch))
+@_shim('get_optimizer', 'basicsr.models.base_model:BaseModel')
+def _get_optimizer(original, self, optim_type, params, lr, **kwargs):
+    """The released 1.4.2 knows Adam only; the published all-in-one recipes use AdamW."""
+    if optim_type not in OPTIMIZERS:
+        raise NotImplementedError(f'optim_g: type: {optim_type} is unknown. Choose one of {", ".join(OPTIMIZERS)}.')
+    return getattr(torch.optim, optim_type)(params, lr, **kwargs)
 
 
 class _TorchWithAtomicSave:
     """Everything of torch, except that `save` is atomic and remembers whether it failed."""
 
-    def __init__(self, torch_module, save):
-        self._torch, self._save, self.error = torch_module, save, None
+    def __init__(self):
+        from basicsr_unlearn.checkpoint import atomic_save
+
+        self._save, self.error = atomic_save, None
 
     def __getattr__(self, name):
-        return getattr(self._torch, name)
+        return getattr(torch, name)
 
     def save(self, content, path):
         try:
@@ -123,146 +131,89 @@ class _TorchWithAtomicSave:
             raise
 
 
-def _raise_last_error(function, torch_with_save):
+@_shim('save_network', 'basicsr.models.base_model:BaseModel')
+@_shim('save_training_state', 'basicsr.models.base_model:BaseModel')
+def _save(original, *args, **kwargs):
+    """A failed save was a warning, "Just ignore it.", and exit status 0; a killed save left half a file.
 
-    @functools.wraps(function)
-    def save(*args, **kwargs):
-        torch_with_save.error = None
-        function(*args, **kwargs)
-        if torch_with_save.error is not None:
-            raise OSError(f'Saving failed three times: {torch_with_save.error}') from torch_with_save.error
-
-    return save
-
-
-def _resume():
-    """`load_resume_state` asks for a CUDA device even on a machine without one.
-
-    Also, a resumed run started its epoch again: `resume_training` now tells the counting sampler where to go on.
+    BasicSR still tries three times; the error of the last attempt is raised where it would go on.
     """
-    import torch
-
-    import basicsr.train
-    from basicsr.models.base_model import BaseModel
-    from basicsr_unlearn.data.sampler import CountingSampler
-    original = basicsr.train.load_resume_state
-    if getattr(original, 'extended', False):
-        return
-
-    @functools.wraps(original)
-    def load_resume_state(opt):
-        CountingSampler.start_iter = 0
-        if torch.cuda.is_available():
-            return original(opt)
-        current_device, load = torch.cuda.current_device, torch.load
-        torch.cuda.current_device = lambda: 'cpu'
-        torch.load = lambda path, map_location=None, **kwargs: load(path, map_location='cpu', **kwargs)
-        try:
-            return original(opt)
-        finally:
-            torch.cuda.current_device, torch.load = current_device, load
-
-    load_resume_state.extended = True
-    _patch_everywhere(('basicsr.train', ), 'load_resume_state', load_resume_state)
-    resume_training = BaseModel.resume_training
-
-    @functools.wraps(resume_training)
-    def resume_at(self, resume_state):
-        resume_training(self, resume_state)
-        CountingSampler.start_iter = resume_state['iter']
-
-    BaseModel.resume_training = resume_at
-
-
-def _distributed_on_cpu():
-    """`--launcher pytorch` divides by the number of GPUs and DDP gets a CUDA device, also where there is none."""
-    import torch
-
     from basicsr.models import base_model
-    from basicsr.utils import dist_util
-    original = dist_util._init_dist_pytorch
-    if getattr(original, 'extended', False):
-        return
 
-    @functools.wraps(original)
-    def init_dist_pytorch(backend, **kwargs):
-        if torch.cuda.is_available():
-            return original(backend, **kwargs)
-        torch.distributed.init_process_group(backend='gloo', **kwargs)
-
-    init_dist_pytorch.extended = True
-    dist_util._init_dist_pytorch = init_dist_pytorch
-    model_to_device = base_model.BaseModel.model_to_device
-
-    @functools.wraps(model_to_device)
-    def to_device(self, net):
-        if torch.cuda.is_available() or not self.opt['dist']:
-            return model_to_device(self, net)
-        unused = self.opt.get('find_unused_parameters', False)
-        return base_model.DistributedDataParallel(net.to(self.device), find_unused_parameters=unused)
-
-    base_model.BaseModel.model_to_device = to_device
+    base_model.torch = _TorchWithAtomicSave() if base_model.torch is torch else base_model.torch
+    base_model.torch.error = None
+    original(*args, **kwargs)
+    error = base_model.torch.error
+    if error is not None:
+        raise OSError(f'Saving failed three times: {error}') from error
 
 
-def _sampler():
-    """Data sets that count their samples (sampler.py) get the counting sampler, all others BasicSR's own."""
-    import basicsr.train
-    from basicsr.data import data_sampler
+@_shim('load_resume_state', 'basicsr.train')
+def _load_resume_state(original, opt):
+    """BasicSR asks for a CUDA device even on a machine without one."""
     from basicsr_unlearn.data.sampler import CountingSampler
-    original = data_sampler.EnlargedSampler
-    if getattr(original, 'extended', False):
-        return
 
-    @functools.wraps(original, updated=())
-    def enlarged_sampler(dataset, num_replicas, rank, ratio=1):
-        sampler = CountingSampler if getattr(dataset, 'counts_samples', False) else original
-        return sampler(dataset, num_replicas, rank, ratio)
+    CountingSampler.start_iter = 0
+    if torch.cuda.is_available():
+        return original(opt)
+    current_device, load = torch.cuda.current_device, torch.load
+    torch.cuda.current_device = lambda: 'cpu'
+    torch.load = lambda path, map_location=None, **kwargs: load(path, map_location='cpu', **kwargs)
+    try:
+        return original(opt)
+    finally:
+        torch.cuda.current_device, torch.load = current_device, load
 
-    enlarged_sampler.extended = True
-    _patch_everywhere(('basicsr.data.data_sampler', 'basicsr.train'), 'EnlargedSampler', enlarged_sampler)
+
+@_shim('resume_training', 'basicsr.models.base_model:BaseModel')
+def _resume_training(original, self, resume_state):
+    """A resumed run starts its epoch again: tell the counting sampler where to go on."""
+    from basicsr_unlearn.data.sampler import CountingSampler
+
+    original(self, resume_state)
+    CountingSampler.start_iter = resume_state['iter']
 
 
-def _options():
+@_shim('EnlargedSampler', 'basicsr.data.data_sampler', 'basicsr.train')
+def _sampler(original, dataset, num_replicas, rank, ratio=1):
+    """Data sets that count their samples (sampler.py) get the counting sampler, all others BasicSR's own."""
+    from basicsr_unlearn.data.sampler import CountingSampler
+
+    sampler = CountingSampler if getattr(dataset, 'counts_samples', False) else original
+    return sampler(dataset, num_replicas, rank, ratio)
+
+
+@_shim('_init_dist_pytorch', 'basicsr.utils.dist_util')
+def _init_dist_pytorch(original, backend, **kwargs):
+    """`--launcher pytorch` divides by the number of GPUs, also where there is none: gloo there."""
+    if torch.cuda.is_available():
+        return original(backend, **kwargs)
+    return torch.distributed.init_process_group(backend='gloo', **kwargs)
+
+
+@_shim('model_to_device', 'basicsr.models.base_model:BaseModel')
+def _model_to_device(original, self, net):
+    """DistributedDataParallel is handed a CUDA device also where there is none."""
+    if torch.cuda.is_available() or not self.opt['dist']:
+        return original(self, net)
+    unused = self.opt.get('find_unused_parameters', False)
+    return torch.nn.parallel.DistributedDataParallel(net.to(self.device), find_unused_parameters=unused)
+
+
+@_shim('parse_options', 'basicsr.utils.options', 'basicsr.train', 'basicsr.test')
+def _parse_options(original, root_path, is_train=True):
     """Expand `~` and `${NAME}` in every path, and check the input before `train_pipeline` creates anything."""
-    import basicsr.test
-    import basicsr.train
-    from basicsr.utils import options
     from basicsr_unlearn.options import prepare
-    original = options.parse_options
-    if getattr(original, 'extended', False):
-        return
 
-    @functools.wraps(original)
-    def parse_options(root_path, is_train=True):
-        opt, args = original(root_path, is_train=is_train)
-        opt = prepare(opt)
-        for check in checks:
-            check(opt)
-        return opt, args
-
-    parse_options.extended = True
-    _patch_everywhere(('basicsr.utils.options', 'basicsr.train', 'basicsr.test'), 'parse_options', parse_options)
+    opt, args = original(root_path, is_train=is_train)
+    prepare(opt)
+    for check in checks:
+        check(opt)
+    return opt, args
 
 
-def _tensorboard():
-    """Only `validation` is handed the writer; two writers on one folder make the live page drop events."""
-    import basicsr.train  # noqa: F401
-    from basicsr.utils import logger
-    original = logger.init_tb_logger
-    if getattr(original, 'extended', False):
-        return
-
-    @functools.wraps(original)
-    def init_tb_logger(log_dir):
-        _tb_writers.append(original(log_dir))
-        return _tb_writers[-1]
-
-    init_tb_logger.extended = True
-    _patch_everywhere(('basicsr.utils.logger', 'basicsr.utils', 'basicsr.train'), 'init_tb_logger', init_tb_logger)
-
-
-def basicsr_is_shadowed():
-    """Return the `basicsr/` folder of the current directory if Python took that one instead of the installed package."""
-    import basicsr
-    here = os.path.join(os.getcwd(), 'basicsr')
-    return here if os.path.dirname(os.path.abspath(basicsr.__file__)) == here else None
+@_shim('init_tb_logger', 'basicsr.utils.logger', 'basicsr.utils', 'basicsr.train')
+def _init_tb_logger(original, log_dir):
+    """Only `validation` is handed the writer; a second writer on one folder makes the live page drop events."""
+    _tb_writers.append(original(log_dir))
+    return _tb_writers[-1]

@@ -1,4 +1,5 @@
-"""Checks of an option tree: unknown keys, wrong types, text where a number belongs. Errors name the nearest known key."""
+"""Options: checks of keys and types that name the nearest known key, the stop rule's options, paths."""
+
 import dataclasses
 import difflib
 import os
@@ -6,28 +7,11 @@ import re
 
 from basicsr_unlearn.errors import InputError
 
-TOP = ('name', 'model_type', 'scale', 'num_gpu', 'manual_seed', 'find_unused_parameters', 'datasets', 'network_g',
-       'path', 'train', 'val', 'logger', 'dist_params')
-ADDED_BY_BASICSR = ('dist', 'rank', 'world_size', 'auto_resume', 'is_train', 'root_path')
-PATH = ('pretrain_network_g', 'param_key_g', 'strict_load_g', 'pretrain_network_oracle', 'param_key_oracle',
-        'pretrain_network_original', 'param_key_original', 'resume_state', 'ignore_resume_networks')
-PATH_ADDED_BY_BASICSR = ('experiments_root', 'models', 'training_states', 'log', 'visualization', 'results_root')
-TRAIN = ('method', 'stop', 'oracle_cost', 'optim_g', 'scheduler', 'total_iter', 'warmup_iter', 'ema_decay')
-VAL = ('val_freq', 'save_img', 'pbar', 'suffix', 'metrics')
-LOGGER = ('print_freq', 'save_checkpoint_freq', 'use_tb_logger', 'wandb', 'keep_last', 'private')
-LOADER = ('name', 'type', 'phase', 'scale', 'manual_seed', 'gt_size', 'use_hflip', 'use_rot', 'num_worker_per_gpu',
-          'batch_size_per_gpu', 'dataset_enlarge_ratio', 'prefetch_mode', 'num_prefetch_queue', 'pin_memory',
-          'persistent_workers')
-SOURCE = ('dataroot_lq', 'dataroot_gt', 'io_backend', 'meta_info_file', 'filename_tmpl', 'degradation', 'scenes',
-          'cache')
-RETAIN = SOURCE + ('from', 'weight', 'target')
-ROLES = ('forget', 'retain')
-TASKS = ('degradation', 'source', 'instance')
-
 
 @dataclasses.dataclass
 class StopOptions:
     """`train: stop:`. Probes are patches cut from the training pairs, the same for the whole run."""
+
     forget_psnr_below: object = 'input+0.2'  # dB, or input+X: X dB above the degraded probes; ~: never stop for this
     retain_budget: float = 0.5  # dB that any retain probe may lose; ~: no limit
     every: int = 10  # iterations between two looks at the probes
@@ -69,8 +53,11 @@ def from_section(cls, section, option):
         kind = fields[key].type
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        if kind in (int, float, str, dict, bool) and value is not None and (not isinstance(value, kind) or
-                                                                            (kind is int and isinstance(value, bool))):
+        if (
+            kind in (int, float, str, dict, bool)
+            and value is not None
+            and (not isinstance(value, kind) or (kind is int and isinstance(value, bool)))
+        ):
             hint = ' Write it as !!float 1e-4 or 0.0001.' if kind is float and isinstance(value, str) else ''
             raise InputError(f'{option}: {key}: {value!r} must be of type {kind.__name__}.{hint}')
         values[key] = value
@@ -89,11 +76,13 @@ def stop_options(train):
             raise InputError(f'train: stop: {key}: {getattr(stop, key)} must be a positive whole number.')
     if stop.retain_budget is not None and stop.retain_budget <= 0:
         raise InputError(f'train: stop: retain_budget: {stop.retain_budget} must be positive (dB), or ~ for no limit.')
-    level_in_db(stop.forget_psnr_below, 0.)
+    level_in_db(stop.forget_psnr_below, 0.0)
     task = train['method'].get('task', 'degradation')
     if task != 'degradation' and isinstance(stop.forget_psnr_below, str):
-        raise InputError(f'train: stop: forget_psnr_below: {stop.forget_psnr_below} is the goal of task: degradation. '
-                         f'For task: {task} give a number: the PSNR (dB) on such pairs that were never trained on.')
+        raise InputError(
+            f'train: stop: forget_psnr_below: {stop.forget_psnr_below} is the goal of task: degradation. '
+            f'For task: {task} give a number: the PSNR (dB) on such pairs that were never trained on.'
+        )
     return stop
 
 
@@ -105,68 +94,6 @@ def level_in_db(value, input_psnr):
     if not match:
         raise InputError(f'train: stop: forget_psnr_below: {value} must be a number (dB), input, input+X or ~.')
     return input_psnr + float((match[1] or '0').replace(' ', ''))
-
-
-def check_unlearn_options(opt):
-    """Check all of an option tree for UnlearnModel that can be judged without opening a file.
-
-    Args:
-        opt (dict): As BasicSR's `parse_options` returns it. Never changed.
-
-    Raises:
-        InputError: One line that names the option, the value and the remedy.
-    """
-    check_keys('the option file', opt, TOP + ADDED_BY_BASICSR)
-    for section in ('datasets', 'network_g', 'path', 'train', 'logger'):
-        if not isinstance(opt.get(section), dict):
-            raise InputError(f'the option file has no section {section}.')
-    train = opt['train']
-    check_keys('train', train, TRAIN)
-    check_keys('path', opt['path'], PATH + PATH_ADDED_BY_BASICSR)
-    check_keys('logger', opt['logger'], LOGGER)
-    check_keys('val', opt.get('val') or {}, VAL)
-    check_numbers('train', train)
-    _check_training(train, opt['path'])
-    _check_datasets(opt['datasets'], train['method'].get('task', 'degradation'))
-
-
-def _check_training(train, path):
-    if train.get('ema_decay'):
-        raise InputError(f'train: ema_decay: {train["ema_decay"]}: an average over the run would validate and save weights '
-                         'that have not forgotten. Remove it or set 0.')
-    if not isinstance(train.get('method'), dict):
-        raise InputError('train: method: is missing, for example method: {type: IdentityTarget}.')
-    check_choice('train: method: task', train['method'].get('task', 'degradation'), TASKS)
-    for key in ('optim_g', 'scheduler', 'total_iter'):
-        if key not in train:
-            raise InputError(f'train: {key}: is missing.')
-    if not isinstance(train['total_iter'], (int, float)) or train['total_iter'] < 1:
-        raise InputError(f'train: total_iter: {train["total_iter"]} must be a positive number of iterations.')
-    if not path.get('pretrain_network_g'):
-        raise InputError('path: pretrain_network_g: is missing: there is nothing to unlearn without trained weights.')
-    stop_options(train)
-
-
-def _check_datasets(datasets, task):
-    train = datasets.get('train')
-    if not isinstance(train, dict):
-        raise InputError('datasets: train: is missing.')
-    check_choice('datasets: train: type', train.get('type'), ['ForgetRetainPairedDataset'])
-    check_keys('datasets: train', train, LOADER + ('forget', 'retain'))
-    for key in ('batch_size_per_gpu', 'gt_size'):
-        if not isinstance(train.get(key), int) or train[key] < 1:
-            raise InputError(f'datasets: train: {key}: {train.get(key)} must be a positive whole number.')
-    forget = train.get('forget') or {}
-    check_keys('datasets: train: forget', forget, SOURCE)
-    forgotten = (forget.get('degradation') or {}).get('type')
-    for name, source in (train.get('retain') or {}).items():
-        check_keys(f'datasets: train: retain: {name}', source, RETAIN)
-        if task == 'degradation' and forgotten and (source.get('degradation') or {}).get('type') == forgotten:
-            raise InputError(f'datasets: train: retain: {name}: is {forgotten} too, which task: degradation forgets as a '
-                             'whole. Remove it, or set task: source.')
-    for key, section in datasets.items():
-        if key != 'train' and section.get('role') not in ROLES:
-            raise InputError(f'datasets: {key}: role: {section.get("role")} must be forget or retain.')
 
 
 def check_numbers(option, tree):
@@ -214,7 +141,9 @@ def _expand(option, text):
         if os.environ.get(name):
             return os.environ[name]
         if default is None:
-            raise InputError(f'{option}: {text}: the environment variable {name} is not set. Set it, or write the path.')
+            raise InputError(
+                f'{option}: {text}: the environment variable {name} is not set. Set it, or write the path.'
+            )
         return default
 
     return os.path.expanduser(re.sub(r'\$\{(\w+)(:-([^}]*))?\}', value_of, text))

@@ -2,6 +2,7 @@
 
 It runs inside BasicSR's `parse_options` (see compat.py), so that every way to start a run goes through it.
 """
+
 from copy import deepcopy
 from inspect import signature
 from os import path as osp
@@ -10,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY
-from basicsr_unlearn import checkpoint, options
+from basicsr_unlearn import checkpoint, option_tree, options
 from basicsr_unlearn.data.sources import PairedSource, build_source
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.methods import method_class
@@ -31,11 +32,13 @@ def check(opt):
         InputError: One line that names the option, the value and the remedy.
     """
     unlearning = opt.get('model_type') == 'UnlearnModel' and opt['is_train']
-    ours = any(isinstance(section, dict) and section.get('type') in OUR_DATASETS for section in opt['datasets'].values())
+    ours = any(
+        isinstance(section, dict) and section.get('type') in OUR_DATASETS for section in opt['datasets'].values()
+    )
     if opt.get('model_type') not in OUR_MODELS and not ours:
         return
     if unlearning:
-        options.check_unlearn_options(opt)
+        option_tree.check_unlearn_options(opt)
         _check_method(opt['train']['method'])
     files = []
     for key, section in opt['datasets'].items():
@@ -85,10 +88,10 @@ def _check_dataset(key, section):
         if isinstance(source, PairedSource):
             found = source.pairs if source.read_image.io_backend['type'] == 'disk' else []
         else:
-            found = [(path, ) for path in getattr(source, 'paths', [])]
+            found = [(path,) for path in getattr(source, 'paths', [])]
         files += [(pair, dataset.size) for pair in found]
     if kind == 'DegradedImageDataset' and _on_disk(section):
-        files += [((path, ), None) for path in dataset.paths]
+        files += [((path,), None) for path in dataset.paths]
     return files
 
 
@@ -102,11 +105,14 @@ def _check_files(files):
     for pair, patch in tqdm(files, 'checking images', unit='pair', leave=False, disable=len(files) < 100):
         sizes = [_image_size(path, fully) for path in pair]
         if len(set(sizes)) > 1:
-            raise InputError(f'{pair[0]}: {sizes[0][0]}x{sizes[0][1]} pixels, but its clean image {pair[1]} has '
-                             f'{sizes[1][0]}x{sizes[1][1]}. The two images of a pair must have one size.')
+            raise InputError(
+                f'{pair[0]}: {sizes[0][0]}x{sizes[0][1]} pixels, but its clean image {pair[1]} has '
+                f'{sizes[1][0]}x{sizes[1][1]}. The two images of a pair must have one size.'
+            )
         if patch and min(sizes[0]) < patch:
-            raise InputError(f'{pair[0]}: {sizes[0][0]}x{sizes[0][1]} pixels are smaller than gt_size: {patch}. '
-                             'Lower gt_size.')
+            raise InputError(
+                f'{pair[0]}: {sizes[0][0]}x{sizes[0][1]} pixels are smaller than gt_size: {patch}. Lower gt_size.'
+            )
 
 
 def _image_size(path, fully):

@@ -4,9 +4,11 @@ Example, after `basicsr train -opt options/quickstart/train_original.yml`:
 
     python scripts/export_weights.py -opt options/quickstart/train_original.yml --to basicsr_unlearn/zoo
 
-The entry holds how the weights were trained, their cost in image-forward-equivalents (3 for each image of the training), the
-sha256 of the file and the figures on the validation sets of the option file, measured on the half-precision weights.
+The entry holds how the weights were trained, their cost in image-forward-equivalents (3 for each image of the
+training), the sha256 of the file and the figures on the validation sets of the option file, measured on the half-
+precision weights.
 """
+
 import argparse
 import json
 from os import path as osp
@@ -35,7 +37,8 @@ def main():
     prepare(opt)
     opt.update(rank=0, world_size=1)
     weights = checkpoint.load_weights(
-        args.weights or osp.join('experiments', opt['name'], 'models', 'net_g_latest.pth'), '--weights')
+        args.weights or osp.join('experiments', opt['name'], 'models', 'net_g_latest.pth'), '--weights'
+    )
     name = f'{opt["name"]}.safetensors'
     path = osp.join(args.to, name)
     digest = checkpoint.save_half(weights, path)
@@ -48,8 +51,9 @@ def main():
         if key.startswith('val'):
             section.update(phase='val', scale=opt['scale'])
             found = evaluator.measure({'input': None, 'restored': net}, build_dataset(section), section['name'])
-            figures[section['name']] = {metric: {k: round(v, 4) for k, v in value.items()}
-                                        for metric, value in found.items()}
+            figures[section['name']] = {
+                metric: {k: round(v, 4) for k, v in value.items()} for metric, value in found.items()
+            }
     train, images = opt['datasets']['train'], int(opt['train']['total_iter'])
     images *= train['batch_size_per_gpu']
     entry = {

@@ -1,4 +1,5 @@
 """Tiny nets, tiny data and a way to run the command inside the test process."""
+
 import logging
 import os
 from copy import deepcopy
@@ -61,33 +62,55 @@ def weights(tmp_path_factory):
 @pytest.fixture
 def options(pairs, weights):
     """A whole option tree for UnlearnModel that runs in seconds; tests change their copy."""
-    return deepcopy({
-        'name': 'tiny', 'model_type': 'UnlearnModel', 'scale': 1, 'num_gpu': 0, 'manual_seed': 3,
-        'find_unused_parameters': True,
-        'datasets': {
-            'train': {
-                'name': 'train', 'type': 'ForgetRetainPairedDataset', 'forget': pairs['haze'],
-                'retain': {'rain': pairs['rain']}, 'gt_size': 32, 'use_hflip': True, 'use_rot': True,
-                'num_worker_per_gpu': 0, 'batch_size_per_gpu': 2, 'dataset_enlarge_ratio': 1
+    return deepcopy(
+        {
+            'name': 'tiny',
+            'model_type': 'UnlearnModel',
+            'scale': 1,
+            'num_gpu': 0,
+            'manual_seed': 3,
+            'find_unused_parameters': True,
+            'datasets': {
+                'train': {
+                    'name': 'train',
+                    'type': 'ForgetRetainPairedDataset',
+                    'forget': pairs['haze'],
+                    'retain': {'rain': pairs['rain']},
+                    'gt_size': 32,
+                    'use_hflip': True,
+                    'use_rot': True,
+                    'num_worker_per_gpu': 0,
+                    'batch_size_per_gpu': 2,
+                    'dataset_enlarge_ratio': 1,
+                },
+                'val_haze': {
+                    'name': 'haze',
+                    'type': 'PairedImageDataset',
+                    'role': 'forget',
+                    'io_backend': {'type': 'disk'},
+                    **pairs['haze'],
+                },
+                'val_noise': {
+                    'name': 'noise',
+                    'type': 'DegradedImageDataset',
+                    'role': 'retain',
+                    'dataroot_gt': pairs['rain']['dataroot_gt'],
+                    'degradation': {'type': 'gaussian_noise', 'sigma': 25},
+                },
             },
-            'val_haze': {'name': 'haze', 'type': 'PairedImageDataset', 'role': 'forget', 'io_backend': {'type': 'disk'},
-                         **pairs['haze']},
-            'val_noise': {'name': 'noise', 'type': 'DegradedImageDataset', 'role': 'retain',
-                          'dataroot_gt': pairs['rain']['dataroot_gt'],
-                          'degradation': {'type': 'gaussian_noise', 'sigma': 25}},
-        },
-        'network_g': NET,
-        'path': {'pretrain_network_g': weights, 'resume_state': None},
-        'train': {
-            'method': {'type': 'NegGrad'},
-            'stop': {'forget_psnr_below': None, 'retain_budget': None, 'every': 2, 'probes': 2},
-            'optim_g': {'type': 'AdamW', 'lr': 1e-4},
-            'scheduler': {'type': 'MultiStepLR', 'milestones': [1000]},
-            'total_iter': 4,
-        },
-        'val': {'val_freq': 1000, 'save_img': False},
-        'logger': {'print_freq': 1, 'save_checkpoint_freq': 2, 'use_tb_logger': True},
-    })  # yapf: disable
+            'network_g': NET,
+            'path': {'pretrain_network_g': weights, 'resume_state': None},
+            'train': {
+                'method': {'type': 'NegGrad'},
+                'stop': {'forget_psnr_below': None, 'retain_budget': None, 'every': 2, 'probes': 2},
+                'optim_g': {'type': 'AdamW', 'lr': 1e-4},
+                'scheduler': {'type': 'MultiStepLR', 'milestones': [1000]},
+                'total_iter': 4,
+            },
+            'val': {'val_freq': 1000, 'save_img': False},
+            'logger': {'print_freq': 1, 'save_checkpoint_freq': 2, 'use_tb_logger': True},
+        }
+    )
 
 
 @pytest.fixture

@@ -36,14 +36,14 @@ def test_descent_on_the_loss_raises_the_error(bound):
     criterion = loss(bound=bound)
     before = (pred - GT).abs().mean()
     for _ in range(5):
-        gradient, = torch.autograd.grad(criterion(pred, GT, LQ), pred)
+        (gradient,) = torch.autograd.grad(criterion(pred, GT, LQ), pred)
         pred = (pred - 0.5 * gradient).detach().requires_grad_()
     assert (pred - GT).abs().mean() > before
 
 
 def test_the_bound_is_where_ascent_ends():
     pred = PRED.clone().requires_grad_()
-    optimizer = torch.optim.SGD([pred], 1.)
+    optimizer = torch.optim.SGD([pred], 1.0)
     for _ in range(200):
         optimizer.zero_grad()
         loss()(pred, GT, LQ).backward()

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import write_pairs
 from torch.utils.data import DataLoader
 
 from basicsr.data import build_dataset
@@ -13,12 +14,21 @@ from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 from basicsr_unlearn.data.sampler import CountingSampler, shuffled_index
 from basicsr_unlearn.data.sources import pair_by_name
 from basicsr_unlearn.errors import InputError
-from conftest import write_pairs
 
 
 def options(forget, retain=None, **more):
-    return {'name': 'train', 'type': 'ForgetRetainPairedDataset', 'forget': forget, 'retain': retain, 'gt_size': 24,
-            'use_hflip': True, 'use_rot': True, 'batch_size_per_gpu': 2, 'manual_seed': 1, **more}  # yapf: disable
+    return {
+        'name': 'train',
+        'type': 'ForgetRetainPairedDataset',
+        'forget': forget,
+        'retain': retain,
+        'gt_size': 24,
+        'use_hflip': True,
+        'use_rot': True,
+        'batch_size_per_gpu': 2,
+        'manual_seed': 1,
+        **more,
+    }
 
 
 def batches(opt, workers=0, start=0):
@@ -55,7 +65,7 @@ def test_crops_and_turns_are_the_same_for_both_images(tmp_path):
     for number in range(20):
         for part in ('forget', 'retain'):
             difference = (data[number][f'{part}_lq'] - data[number][f'{part}_gt']) * 255
-            assert torch.allclose(difference, torch.full_like(difference, 20.), atol=1e-3)
+            assert torch.allclose(difference, torch.full_like(difference, 20.0), atol=1e-3)
 
 
 def test_images_are_rgb(tmp_path):
@@ -85,8 +95,10 @@ def test_every_forget_pair_once_per_pass(pairs):
 
 
 def test_a_run_repeats_whatever_the_number_of_workers(pairs):
-    opt = options(pairs['haze'], {'noise': {'dataroot_gt': pairs['rain']['dataroot_gt'],
-                                            'degradation': {'type': 'gaussian_noise'}}})  # yapf: disable
+    opt = options(
+        pairs['haze'],
+        {'noise': {'dataroot_gt': pairs['rain']['dataroot_gt'], 'degradation': {'type': 'gaussian_noise'}}},
+    )
     one, two = batches(opt), batches(opt, workers=2)
     assert len(one) == len(two) == 12
     for a, b in zip(one, two, strict=True):
@@ -148,8 +160,9 @@ def test_reside_names():
     assert pair_by_name(['7x4.png'], ['7.png'], '{}x4', 'x') == [('7x4.png', '7.png')]
 
 
-@pytest.mark.parametrize('lq, gt, culprit', [(['1.png', '2.png'], ['1.png'], '2.png'),
-                                             (['1.png'], ['1.png', '3.png'], '3.png')])
+@pytest.mark.parametrize(
+    'lq, gt, culprit', [(['1.png', '2.png'], ['1.png'], '2.png'), (['1.png'], ['1.png', '3.png'], '3.png')]
+)
 def test_unpaired_files_are_named(lq, gt, culprit):
     with pytest.raises(InputError, match=culprit):
         pair_by_name(lq, gt, '{}', 'datasets: train')
@@ -181,9 +194,19 @@ def test_cache_gives_the_same_images(pairs):
 
 
 def test_mixed_paired_dataset(pairs):
-    data = build_dataset({'name': 'all', 'type': 'MixedPairedDataset', 'gt_size': 24, 'batch_size_per_gpu': 2,
-                          'sources': {'haze': pairs['haze'], 'rain': pairs['rain'],
-                                      'drawn': {'scenes': 10, 'degradation': {'type': 'haze'}}}})  # yapf: disable
+    data = build_dataset(
+        {
+            'name': 'all',
+            'type': 'MixedPairedDataset',
+            'gt_size': 24,
+            'batch_size_per_gpu': 2,
+            'sources': {
+                'haze': pairs['haze'],
+                'rain': pairs['rain'],
+                'drawn': {'scenes': 10, 'degradation': {'type': 'haze'}},
+            },
+        }
+    )
     assert len(data) == 18
     assert {data[n]['task'] for n in range(30)} == {'haze', 'rain', 'drawn'}
     assert data[0]['lq'].shape == data[0]['gt'].shape == (3, 24, 24)

@@ -50,9 +50,16 @@ def test_same_seed_same_image(kind):
     assert not np.array_equal(degrade(image, rng(5), depth), degrade(image, rng(6), depth))
 
 
-@pytest.mark.parametrize('opt, words', [({'type': 'snow'}, 'haze'), ({'type': 'haze', 'betta': 1}, 'betta'),
-                                        ({'type': 'haze', 'airlight': [0.5, 2]}, 'airlight'), ({}, 'type'),
-                                        ({'type': 'gaussian_noise', 'sigma': 0}, 'sigma')])
+@pytest.mark.parametrize(
+    'opt, words',
+    [
+        ({'type': 'snow'}, 'haze'),
+        ({'type': 'haze', 'betta': 1}, 'betta'),
+        ({'type': 'haze', 'airlight': [0.5, 2]}, 'airlight'),
+        ({}, 'type'),
+        ({'type': 'gaussian_noise', 'sigma': 0}, 'sigma'),
+    ],
+)
 def test_bad_degradations(opt, words):
     with pytest.raises(InputError, match=words):
         build_degradation(opt)
@@ -83,6 +90,7 @@ def test_photographs():
 
 def test_motorcycle_has_its_true_depth():
     from basicsr_unlearn.data.degraded_image_dataset import _motorcycle_depth
+
     depth = _motorcycle_depth(0.6)
     assert depth.shape == (300, 445) and np.isfinite(depth).all()
     assert depth[:40].mean() > depth[-40:].mean() + 0.1  # garage wall behind, floor in front

@@ -13,7 +13,7 @@ class Doubler(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.weight = torch.nn.Parameter(torch.tensor(2.))
+        self.weight = torch.nn.Parameter(torch.tensor(2.0))
         self.forwards = 0
 
     def forward(self, *images):
@@ -45,12 +45,12 @@ def test_gradient_ascent():
     plain = {'forget_opt': {'type': 'AscentLoss', 'bound': 'none'}}
     assert losses('GradientAscent', **plain) == ({'l_forget': -0.2}, pytest.approx(-0.3))  # ascent: the weight grows
     # the answer (error 0.2) is already farther from the clean image than the input (0.1): nothing to do
-    assert losses('GradientAscent') == ({'l_forget': 0.}, 0.)
+    assert losses('GradientAscent') == ({'l_forget': 0.0}, 0.0)
 
 
 def test_neg_grad_adds_descent_on_the_retain_set():
     forget = {'type': 'AscentLoss', 'bound': 0.5}
-    value, gradient = losses('NegGrad', forget_opt=forget, forget_weight=2., retain_weight=3.)
+    value, gradient = losses('NegGrad', forget_opt=forget, forget_weight=2.0, retain_weight=3.0)
     assert value == {'l_forget': 0.6, 'l_retain': 0.3}
     assert gradient == pytest.approx(-2 * 0.3 - 3 * 0.2)
 
@@ -68,11 +68,14 @@ def test_retain_free(kind):
     assert list(losses(kind, Batch(BATCH.forget_lq, BATCH.forget_gt))[0]) == ['l_forget']
 
 
-@pytest.mark.parametrize('section, words', [
-    ({'type': 'NegGrid'}, 'Did you mean NegGrad'),
-    ({'type': 'NegGrad', 'forgetweight': 1}, 'Did you mean forget_weight'),
-    ({'type': 'NegGrad', 'forget_weight': '1e-1'}, 'must be of type float'),
-])
+@pytest.mark.parametrize(
+    'section, words',
+    [
+        ({'type': 'NegGrid'}, 'Did you mean NegGrad'),
+        ({'type': 'NegGrad', 'forgetweight': 1}, 'Did you mean forget_weight'),
+        ({'type': 'NegGrad', 'forget_weight': '1e-1'}, 'must be of type float'),
+    ],
+)
 def test_bad_sections(section, words):
     with pytest.raises(InputError, match=words):
         build_method(section, None)

@@ -1,13 +1,19 @@
 import pytest
 import torch
+from conftest import make_net
 from torch.nn import functional as F
 
 from basicsr_unlearn.archs.blocks import Attention, LayerNorm
 from basicsr_unlearn.archs.promptir_arch import PromptGenBlock, PromptIR
-from conftest import make_net
 
-DEAD = {'chnl_reduce1', 'chnl_reduce2', 'chnl_reduce3', 'reduce_noise_channel_1', 'reduce_noise_channel_2',
-        'reduce_noise_channel_3'}  # yapf: disable
+DEAD = {
+    'chnl_reduce1',
+    'chnl_reduce2',
+    'chnl_reduce3',
+    'reduce_noise_channel_1',
+    'reduce_noise_channel_2',
+    'reduce_noise_channel_3',
+}
 SHAPES = {  # of the authors' checkpoint
     'patch_embed.proj.weight': (48, 3, 3, 3),
     'prompt1.prompt_param': (1, 5, 64, 64, 64),
@@ -19,7 +25,7 @@ SHAPES = {  # of the authors' checkpoint
     'noise_level3.attn.qkv.weight': (2112, 704, 1, 1),
     'noise_level2.ffn.dwconv.weight': (1702, 1, 3, 3),
     'reduce_noise_level1.weight': (96, 160, 1, 1),
-    'refinement.3.norm2.body.bias': (96, ),
+    'refinement.3.norm2.body.bias': (96,),
     'output.weight': (3, 96, 3, 3),
 }
 
@@ -57,8 +63,10 @@ def test_global_residual():
     assert torch.equal(net(x), x)
 
 
-@pytest.mark.parametrize('options, word', [({'decoder': False}, 'decoder'), ({'dim': 9}, 'dim'),
-                                           ({'LayerNorm_type': 'Batch'}, 'LayerNorm_type')])
+@pytest.mark.parametrize(
+    'options, word',
+    [({'decoder': False}, 'decoder'), ({'dim': 9}, 'dim'), ({'LayerNorm_type': 'Batch'}, 'LayerNorm_type')],
+)
 def test_bad_arguments(options, word):
     with pytest.raises(ValueError, match=word):
         PromptIR(**options)

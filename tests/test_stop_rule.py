@@ -6,13 +6,13 @@ from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.models.stop_rule import StopRule
 from basicsr_unlearn.options import StopOptions, level_in_db, stop_options
 
-ORIGINAL = {'forget': 20., 'retain/rain': 30., 'retain/noise': 28.}
+ORIGINAL = {'forget': 20.0, 'retain/rain': 30.0, 'retain/noise': 28.0}
 
 
 def run(states, **options):
     """Feed (forget, rain, noise) states 10 iterations apart; return why it stopped and which iteration is kept."""
-    rule = StopRule(StopOptions(**options), input_psnr=15., original=ORIGINAL)
-    for step, values in enumerate([(20., 30., 28.), *states]):
+    rule = StopRule(StopOptions(**options), input_psnr=15.0, original=ORIGINAL)
+    for step, values in enumerate([(20.0, 30.0, 28.0), *states]):
         why = rule.judge(10 * step, dict(zip(ORIGINAL, values, strict=True)), lambda step=step: {'w': step})
         if why:
             break
@@ -50,22 +50,27 @@ def test_not_finite():
 
 
 def test_state_survives():
-    first = StopRule(StopOptions(patience=1), 15., ORIGINAL)
-    first.judge(10, {'forget': 15., 'retain/rain': 30., 'retain/noise': 28.}, lambda: {'w': 1})
-    second = StopRule(StopOptions(patience=1), 0., {})
+    first = StopRule(StopOptions(patience=1), 15.0, ORIGINAL)
+    first.judge(10, {'forget': 15.0, 'retain/rain': 30.0, 'retain/noise': 28.0}, lambda: {'w': 1})
+    second = StopRule(StopOptions(patience=1), 0.0, {})
     second.load_state_dict(first.state_dict())
-    assert second.judge(20, {'forget': 15., 'retain/rain': 29.9, 'retain/noise': 28.}, lambda: {'w': 2}) == 'forget_level'
+    assert (
+        second.judge(20, {'forget': 15.0, 'retain/rain': 29.9, 'retain/noise': 28.0}, lambda: {'w': 2})
+        == 'forget_level'
+    )
     assert second.keep()['iter'] == 10
 
 
-@pytest.mark.parametrize('value, level', [('input+0.2', 15.2), ('input', 15.), ('input - 1', 14.), (27.5, 27.5), (None, None)])
+@pytest.mark.parametrize(
+    'value, level', [('input+0.2', 15.2), ('input', 15.0), ('input - 1', 14.0), (27.5, 27.5), (None, None)]
+)
 def test_levels(value, level):
-    assert level_in_db(value, 15.) == level
+    assert level_in_db(value, 15.0) == level
 
 
 def test_bad_levels():
     with pytest.raises(InputError, match='forget_psnr_below'):
-        level_in_db('output+1', 15.)
+        level_in_db('output+1', 15.0)
     with pytest.raises(InputError, match='task: instance'):
         stop_options({'method': {'task': 'instance'}})
     assert stop_options({'method': {'task': 'instance'}, 'stop': {'forget_psnr_below': 26}}).forget_psnr_below == 26

@@ -9,11 +9,11 @@ import time
 import pytest
 import torch
 import yaml
+from conftest import latest, make_net
 
 from basicsr_unlearn import checkpoint
 from basicsr_unlearn.methods import METHOD_REGISTRY, UnlearnMethod
 from basicsr_unlearn.models.inference import restore
-from conftest import latest, make_net
 
 
 def summary(home, name='tiny'):
@@ -32,8 +32,18 @@ def test_a_whole_run(options, run, weights):
     status, home = run(options)
     assert status == 0
     result = summary(home)
-    assert set(result) == {'version', 'method', 'task', 'iterations', 'kept_iteration', 'seconds', 'stopped_by', 'cost',
-                           'cost_share', 'sets'}  # yapf: disable
+    assert set(result) == {
+        'version',
+        'method',
+        'task',
+        'iterations',
+        'kept_iteration',
+        'seconds',
+        'stopped_by',
+        'cost',
+        'cost_share',
+        'sets',
+    }
     assert (result['method'], result['task'], result['stopped_by']) == ('NegGrad', 'degradation', 'total_iter')
     assert result['iterations'] == result['kept_iteration'] == 4
     # 4 steps on 2 + 2 images, the original asked about 2 each time, 4 probes looked at 3 times
@@ -52,6 +62,7 @@ def test_a_whole_run(options, run, weights):
 def test_the_table_is_what_the_weights_do(options, run, weights):
     """Measure the saved weights again, independently of the model."""
     from basicsr.data import build_dataset
+
     _, home = run(options)
     net = make_net()
     net.load_state_dict(latest(home))
@@ -72,9 +83,12 @@ def test_without_an_oracle_it_says_so(options, run):
 
 
 def test_unbounded_ascent_leaves_the_last_good_state(options, run, weights):
-    options['train'].update(method={'type': 'GradientAscent', 'forget_opt': {'type': 'AscentLoss', 'bound': 'none'}},
-                            stop={'retain_budget': 0.3, 'forget_psnr_below': None, 'every': 2, 'probes': 2},
-                            total_iter=60, optim_g={'type': 'Adam', 'lr': 1e-3})  # yapf: disable
+    options['train'].update(
+        method={'type': 'GradientAscent', 'forget_opt': {'type': 'AscentLoss', 'bound': 'none'}},
+        stop={'retain_budget': 0.3, 'forget_psnr_below': None, 'every': 2, 'probes': 2},
+        total_iter=60,
+        optim_g={'type': 'Adam', 'lr': 1e-3},
+    )
     status, home = run(options)
     result = summary(home)
     assert status == 0 and result['stopped_by'] == 'retain_budget'
@@ -83,12 +97,17 @@ def test_unbounded_ascent_leaves_the_last_good_state(options, run, weights):
     assert lost < 1
     if result['kept_iteration'] == 0:
         assert 'NOTHING WAS FORGOTTEN' in log_text(home)
-        assert all(torch.equal(latest(home)[key], value) for key, value in checkpoint.load_weights(weights, 'w').items())
+        assert all(
+            torch.equal(latest(home)[key], value) for key, value in checkpoint.load_weights(weights, 'w').items()
+        )
 
 
 def test_identity_target_reaches_the_level_and_stops(options, run):
-    options['train'].update(method={'type': 'IdentityTarget', 'retain_weight': 0.},
-                            stop={'forget_psnr_below': 90, 'retain_budget': None, 'every': 3}, total_iter=50)
+    options['train'].update(
+        method={'type': 'IdentityTarget', 'retain_weight': 0.0},
+        stop={'forget_psnr_below': 90, 'retain_budget': None, 'every': 3},
+        total_iter=50,
+    )
     status, home = run(options)
     assert status == 0
     assert summary(home)['stopped_by'] == 'forget_level' and summary(home)['iterations'] == 3
@@ -96,8 +115,9 @@ def test_identity_target_reaches_the_level_and_stops(options, run):
 
 
 def test_identity_target_moves_the_output_to_the_input(options, run, weights):
-    options['train'].update(method={'type': 'IdentityTarget', 'retain_weight': 0.}, total_iter=12,
-                            optim_g={'type': 'Adam', 'lr': 1e-3})  # yapf: disable
+    options['train'].update(
+        method={'type': 'IdentityTarget', 'retain_weight': 0.0}, total_iter=12, optim_g={'type': 'Adam', 'lr': 1e-3}
+    )
     _, home = run(options)
     x = torch.rand(2, 3, 32, 32)
     before, after = make_net(), make_net()
@@ -143,7 +163,7 @@ def test_divergence_ends_with_status_3_and_good_weights(options, run, weights):
 
         def losses(self, batch):
             self.steps += 1
-            factor = float('inf') if self.steps == 3 else 1.
+            factor = float('inf') if self.steps == 3 else 1.0
             return {'l_forget': self.run.forward(batch.forget_lq)[0].mean() * factor}
 
     try:
@@ -161,7 +181,6 @@ def test_hooks_are_called_in_order(options, run):
 
     @METHOD_REGISTRY.register()
     class Records(UnlearnMethod):
-
         def trainable(self, net):
             calls.append('trainable')
             return list(net.refinement.parameters())
@@ -210,13 +229,23 @@ def test_keep_last_removes_older_files(options, run):
 
 def test_tensorboard(options, run, weights):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
     options['path']['pretrain_network_oracle'] = weights
     _, home = run(options)
     assert len(os.listdir(home / 'tb_logger/tiny')) == 1  # one writer: the live page would drop events of a second
     events = EventAccumulator(str(home / 'tb_logger/tiny')).Reload()
     scalars, images = set(events.Tags()['scalars']), set(events.Tags()['images'])
-    assert {'losses/l_forget', 'losses/l_retain', 'psnr_forget/haze', 'ssim_forget/haze', 'psnr_retain/noise',
-            'psnr_gap_to_oracle/haze', 'train/learning_rate', 'probes/forget', 'probes/retain/rain'} <= scalars
+    assert {
+        'losses/l_forget',
+        'losses/l_retain',
+        'psnr_forget/haze',
+        'ssim_forget/haze',
+        'psnr_retain/noise',
+        'psnr_gap_to_oracle/haze',
+        'train/learning_rate',
+        'probes/forget',
+        'probes/retain/rain',
+    } <= scalars
     assert images == {'haze/0', 'haze/1', 'noise/0', 'noise/1'}
     assert [event.step for event in events.Scalars('psnr_forget/haze')] == [0, 4]
     picture = events.Images('haze/0')[0]
@@ -225,6 +254,7 @@ def test_tensorboard(options, run, weights):
 
 def test_private_runs_show_no_forget_picture(options, run):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
     options['logger']['private'] = True
     options['val']['save_img'] = True
     _, home = run(options)
@@ -253,7 +283,9 @@ def start(tree, home, *arguments, launcher=()):
     path.write_text(yaml.safe_dump(tree))
     command = [sys.executable, *launcher, '-m', 'basicsr_unlearn', 'train', '-opt', str(path), *arguments]
     environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.pathsep.join(sys.path)}
-    return subprocess.Popen(command, cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command, cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def wait_for(path, process, seconds=120):
@@ -272,7 +304,9 @@ def homes(tmp_path):
 
 def test_kill_and_resume_gives_the_same_bits(options, homes):
     whole, killed = homes
-    options['train'].update(total_iter=24, stop={'every': 4, 'forget_psnr_below': None, 'retain_budget': None, 'probes': 2})
+    options['train'].update(
+        total_iter=24, stop={'every': 4, 'forget_psnr_below': None, 'retain_budget': None, 'probes': 2}
+    )
     options['train']['scheduler'] = {'type': 'MultiStepLR', 'milestones': [5, 13], 'gamma': 0.5}
     options['logger']['save_checkpoint_freq'] = 3
     options['datasets']['train']['num_worker_per_gpu'] = 1

@@ -1,8 +1,9 @@
 """Layers that the Restormer family of restorers shares.
 
-Source: Zamir et al., Restormer: Efficient Transformer for High-Resolution Image Restoration (CVPR 2022). Written from the
-paper; attribute names are those of the published checkpoints. Feature maps have shape (N, C, H, W).
+Source: Zamir et al., Restormer: Efficient Transformer for High-Resolution Image Restoration (CVPR 2022). Written from
+the paper; attribute names are those of the published checkpoints. Feature maps have shape (N, C, H, W).
 """
+
 import torch
 from torch import nn
 from torch.nn import functional as F

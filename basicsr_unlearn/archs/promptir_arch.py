@@ -1,4 +1,5 @@
 """PromptIR, written from the paper with the parameter names of the authors' checkpoints."""
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -65,24 +66,30 @@ class PromptIR(nn.Module):
 
     size_multiple = 8
 
-    def __init__(self,
-                 inp_channels=3,
-                 out_channels=3,
-                 dim=48,
-                 num_blocks=(4, 6, 6, 8),
-                 num_refinement_blocks=4,
-                 heads=(1, 2, 4, 8),
-                 ffn_expansion_factor=2.66,
-                 bias=False,
-                 LayerNorm_type='WithBias',
-                 decoder=True,
-                 prompt_sizes=(64, 32, 16)):
+    def __init__(
+        self,
+        inp_channels=3,
+        out_channels=3,
+        dim=48,
+        num_blocks=(4, 6, 6, 8),
+        num_refinement_blocks=4,
+        heads=(1, 2, 4, 8),
+        ffn_expansion_factor=2.66,
+        bias=False,
+        LayerNorm_type='WithBias',
+        decoder=True,
+        prompt_sizes=(64, 32, 16),
+    ):
         super().__init__()
         if not decoder:
-            raise ValueError('network_g: decoder: false is not a working PromptIR (it fails in the published code too). '
-                             'Set decoder: true.')
+            raise ValueError(
+                'network_g: decoder: false is not a working PromptIR (it fails in the published code too). '
+                'Set decoder: true.'
+            )
         if dim % 2 or any(dim * 2**level % number for level, number in enumerate(heads)):
-            raise ValueError(f'network_g: dim: {dim} must be even and, doubled at each level, divisible by heads: {heads}.')
+            raise ValueError(
+                f'network_g: dim: {dim} must be even and, doubled at each level, divisible by heads: {heads}.'
+            )
         p1, p2, p3 = (_scaled(width, dim) for width in (64, 128, 320))
         dead = _scaled(256, dim)
 
@@ -134,8 +141,10 @@ class PromptIR(nn.Module):
     def forward(self, x):
         height, width = x.shape[-2:]
         if height % self.size_multiple or width % self.size_multiple:
-            raise ValueError(f'PromptIR takes sizes that are multiples of {self.size_multiple}, not {height}x{width}. '
-                             'RestorationModel and UnlearnModel pad for you.')
+            raise ValueError(
+                f'PromptIR takes sizes that are multiples of {self.size_multiple}, not {height}x{width}. '
+                'RestorationModel and UnlearnModel pad for you.'
+            )
         level1 = self.encoder_level1(self.patch_embed(x))
         level2 = self.encoder_level2(self.down1_2(level1))
         level3 = self.encoder_level3(self.down2_3(level2))

@@ -3,6 +3,7 @@
 Every degradation is called as `degrade(image, rng, depth=None)`: a clean image (H, W, 3), float32 in [0, 1], becomes a
 degraded image of the same kind whose values lie on the 8-bit grid, as if it had been stored as a PNG.
 """
+
 import cv2
 import numpy as np
 
@@ -86,14 +87,14 @@ class Rain:
         height, width = image.shape[:2]
         length = int(round(rng.uniform(*self.length)))
         size = length | 1
-        drops = (rng.random((height + size, width + size), dtype=np.float32) < rng.uniform(*self.density))
+        drops = rng.random((height + size, width + size), dtype=np.float32) < rng.uniform(*self.density)
         drops = drops * rng.uniform(0.5, 1.0, drops.shape).astype(np.float32)
         kernel = np.zeros((size, size), np.float32)
         kernel[:, size // 2] = np.hanning(size + 2)[1:-1]
         turn = cv2.getRotationMatrix2D((size // 2, size // 2), rng.uniform(*self.angle), 1)
         kernel = cv2.warpAffine(kernel, turn, (size, size))
         streaks = cv2.GaussianBlur(cv2.filter2D(drops, -1, kernel), (3, 3), rng.uniform(0.4, 0.8))
-        streaks = streaks[size // 2:size // 2 + height, size // 2:size // 2 + width]
+        streaks = streaks[size // 2 : size // 2 + height, size // 2 : size // 2 + width]
         return _to_8bit(image + rng.uniform(*self.strength) * np.clip(streaks, 0, 1)[..., None])
 
 

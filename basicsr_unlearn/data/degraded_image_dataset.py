@@ -1,4 +1,5 @@
 """Validation sets made from clean images: a folder of them, or the photographs inside the scikit-image package."""
+
 import zlib
 from os import path as osp
 
@@ -45,7 +46,9 @@ class DegradedImageDataset(data.Dataset):
         self.opt = opt
         self.option = f'datasets: {opt.get("name")}'
         if not opt.get('degradation'):
-            raise InputError(f'{self.option}: degradation: is missing, for example {{type: gaussian_noise, sigma: 25}}.')
+            raise InputError(
+                f'{self.option}: degradation: is missing, for example {{type: gaussian_noise, sigma: 25}}.'
+            )
         self.degrade = build_degradation(opt['degradation'])
         self._find_images()
 
@@ -85,7 +88,7 @@ class PhotographDataset(DegradedImageDataset):
         name, number = self.crops[index]
         file_name, scale, corners = PHOTOGRAPHS[name]
         top, left = corners[number]
-        window = np.s_[top:top + CROP, left:left + CROP]
+        window = np.s_[top : top + CROP, left : left + CROP]
         image = cv2.imread(osp.join(osp.dirname(skimage.__file__), 'data', file_name))
         if image is None:
             raise InputError(f'{file_name}: not found inside the scikit-image package. Reinstall scikit-image.')
@@ -95,7 +98,7 @@ class PhotographDataset(DegradedImageDataset):
 
 
 def _motorcycle_depth(scale):
-    """Return the motorcycle's depth in [0, 1], 1 at the farthest point; pixels without disparity take the nearest far one."""
+    """Return the motorcycle's depth in [0, 1], 1 farthest; pixels without disparity take that of what lies behind."""
     with np.load(osp.join(osp.dirname(skimage.__file__), 'data', 'motorcycle_disp.npz')) as archive:
         disparity = archive['arr_0'].astype(np.float32)
     known = np.isfinite(disparity) & (disparity > 0)

@@ -1,4 +1,5 @@
 """The training data of unlearning, and of the all-in-one training that comes before it."""
+
 import numpy as np
 from torch.utils import data
 
@@ -75,8 +76,9 @@ class ForgetRetainPairedDataset(_SampledDataset):
     def __init__(self, opt):
         super().__init__(opt)
         if not opt.get('forget'):
-            raise InputError(f'{SECTION}: forget: is empty. Name the pairs to forget, for example with dataroot_lq and '
-                             'dataroot_gt.')
+            raise InputError(
+                f'{SECTION}: forget: is empty. Name the pairs to forget, for example with dataroot_lq and dataroot_gt.'
+            )
         self.forget = build_source(f'{SECTION}: forget', opt['forget'])
         sections = opt.get('retain') or {}
         self.retain, self.chances = self._build_mixture('retain', sections, self.forget)
@@ -97,8 +99,14 @@ class ForgetRetainPairedDataset(_SampledDataset):
         sample = {'forget_lq': lq, 'forget_gt': gt, 'forget_lq_path': lq_path, 'forget_gt_path': gt_path}
         if self.retain:
             name, (lq, gt, lq_path, gt_path) = self._draw(self.retain, self.chances, rng)
-            sample.update(retain_lq=lq, retain_gt=gt, retain_lq_path=lq_path, retain_gt_path=gt_path, retain_task=name,
-                          retain_from_original=self.from_original[name])
+            sample.update(
+                retain_lq=lq,
+                retain_gt=gt,
+                retain_lq_path=lq_path,
+                retain_gt_path=gt_path,
+                retain_task=name,
+                retain_from_original=self.from_original[name],
+            )
         return sample
 
 

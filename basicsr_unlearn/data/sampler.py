@@ -4,6 +4,7 @@ BasicSR's EnlargedSampler shuffles by the epoch alone and starts the epoch again
 `counts_samples = True` gets this sampler instead (see compat.py): it is asked for sample 0, 1, 2, ..., and draws all
 its random numbers from `manual_seed` and that number.
 """
+
 import math
 from functools import lru_cache
 

@@ -1,9 +1,10 @@
 """Clean training scenes with true depth, drawn on the fly: the data of the quickstart, which downloads nothing.
 
-Source: the dead-leaves model (Matheron 1968; Lee, Mumford and Huang, IJCV 2001): shapes of power-law size that occlude one
-another have the edges, the scale invariance and the histograms of photographs. Each shape carries a depth here, so that
-haze can follow the scattering law.
+Source: the dead-leaves model (Matheron 1968; Lee, Mumford and Huang, IJCV 2001): shapes of power-law size that
+occlude one another have the edges, the scale invariance and the histograms of photographs. Each shape carries a depth
+here, so that haze can follow the scattering law.
 """
+
 import cv2
 import numpy as np
 
@@ -22,7 +23,7 @@ def draw_scene(rng, size):
     big = size * 2  # drawn at twice the size and averaged down: soft edges
     number = int(rng.integers(20, 90))
     labels = np.zeros((big, big), np.int32)
-    radii = big * rng.uniform(0.03, 0.12) * (1 - rng.random(number) * 0.995)**-0.5
+    radii = big * rng.uniform(0.03, 0.12) * (1 - rng.random(number) * 0.995) ** -0.5
     centres = rng.integers(0, big, (number, 2))
     for i in range(number):
         _fill(labels, rng, tuple(map(int, centres[i])), float(min(radii[i], big * 0.35)), i + 1)
@@ -32,7 +33,7 @@ def draw_scene(rng, size):
     shade = rng.normal(0, 0.25, (number + 1, 2)).astype(np.float32)[labels]
     shading = 1 + shade[..., 0] * (x - 0.5) + shade[..., 1] * (y - 0.5)
     image = colour * shading[..., None] + _texture(rng, labels, number + 1, x, y)[..., None]
-    image = np.clip(image, 0, 1)**rng.uniform(0.7, 1.6)
+    image = np.clip(image, 0, 1) ** rng.uniform(0.7, 1.6)
 
     order = np.sort(rng.random(number + 1, dtype=np.float32))[::-1]  # painted from far to near
     depth = (order / order[0])[labels] if rng.random() < 0.5 else (0.6 * order / order[0])[labels] + 0.4 * (1 - y)
@@ -65,7 +66,9 @@ def _texture(rng, labels, number, x, y):
     """Draw a texture for each label: a plane wave and band-limited noise, both of random strength."""
     frequency = rng.uniform(3, 60, number)
     angle = rng.uniform(0, np.pi, number)
-    wave = np.stack([frequency * np.cos(angle), frequency * np.sin(angle), rng.uniform(0, 6, number)]).astype(np.float32)
+    wave = np.stack([frequency * np.cos(angle), frequency * np.sin(angle), rng.uniform(0, 6, number)]).astype(
+        np.float32
+    )
     strength = (rng.exponential(0.05, (2, number)) * (rng.random((2, number)) < 0.5)).astype(np.float32)
     size = labels.shape[0]
     noise = rng.standard_normal((size, size), dtype=np.float32)

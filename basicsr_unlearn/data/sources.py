@@ -1,8 +1,9 @@
 """Where training pairs come from: paired files, clean files with a degradation, or drawn scenes.
 
-A source is a list of pairs. `read(index, rng, size)` gives one of them as two images (size, size, 3), float32 in [0, 1],
-channel order BGR; `size=None` gives the whole image.
+A source is a list of pairs. `read(index, rng, size)` gives one of them as two images (size, size, 3), float32 in
+[0, 1], channel order BGR; `size=None` gives the whole image.
 """
+
 import os
 from os import path as osp
 
@@ -16,8 +17,6 @@ from basicsr_unlearn.data.scenes import draw_scene
 from basicsr_unlearn.errors import InputError
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
-SOURCE_KEYS = ('dataroot_lq', 'dataroot_gt', 'io_backend', 'meta_info_file', 'filename_tmpl', 'degradation', 'scenes',
-               'from', 'weight', 'target', 'cache')
 
 
 def list_images(folder, option):
@@ -81,13 +80,17 @@ def pair_by_name(lq_names, gt_names, template, option):
         while stem not in clean and '_' in stem:
             stem = stem.rpartition('_')[0]
         if stem not in clean:
-            raise InputError(f'{option}: {name} in dataroot_lq has no clean image in dataroot_gt '
-                             f'({len(lq_names)} degraded, {len(gt_names)} clean files).')
+            raise InputError(
+                f'{option}: {name} in dataroot_lq has no clean image in dataroot_gt '
+                f'({len(lq_names)} degraded, {len(gt_names)} clean files).'
+            )
         pairs.append((name, clean[stem]))
     unused = sorted(set(gt_names) - {gt for _, gt in pairs})
     if unused:
-        raise InputError(f'{option}: {unused[0]} in dataroot_gt has no degraded image in dataroot_lq '
-                         f'({len(lq_names)} degraded, {len(gt_names)} clean files).')
+        raise InputError(
+            f'{option}: {unused[0]} in dataroot_gt has no degraded image in dataroot_lq '
+            f'({len(lq_names)} degraded, {len(gt_names)} clean files).'
+        )
     return pairs
 
 
@@ -115,8 +118,11 @@ class PairedSource:
             self.pairs = [(entry['lq_path'], entry['gt_path']) for entry in found]
         else:
             names = pair_by_name(
-                list_images(lq_root, f'{option}: dataroot_lq'), list_images(gt_root, f'{option}: dataroot_gt'), template,
-                option)
+                list_images(lq_root, f'{option}: dataroot_lq'),
+                list_images(gt_root, f'{option}: dataroot_gt'),
+                template,
+                option,
+            )
             self.pairs = [(osp.join(lq_root, lq), osp.join(gt_root, gt)) for lq, gt in names]
         if not self.pairs:
             raise InputError(f'{option}: no pairs found in {lq_root} and {gt_root}.')
@@ -129,8 +135,10 @@ class PairedSource:
         lq_path, gt_path = self.pairs[index]
         lq, gt = self.read_image(lq_path, 'lq'), self.read_image(gt_path, 'gt')
         if lq.shape != gt.shape:
-            raise InputError(f'{lq_path}: {lq.shape[1]}x{lq.shape[0]} pixels, but its clean image {gt_path} has '
-                             f'{gt.shape[1]}x{gt.shape[0]}. The two images of a pair must have one size.')
+            raise InputError(
+                f'{lq_path}: {lq.shape[1]}x{lq.shape[0]} pixels, but its clean image {gt_path} has '
+                f'{gt.shape[1]}x{gt.shape[0]}. The two images of a pair must have one size.'
+            )
         lq, gt = random_crop((lq, gt), rng, size, lq_path)
         return lq, gt, lq_path, gt_path
 
@@ -149,7 +157,7 @@ class DegradedSource:
 
     def read(self, index, rng, size=None):
         path = self.paths[index]
-        gt, = random_crop((self.read_image(path, 'gt'), ), rng, size, path)
+        (gt,) = random_crop((self.read_image(path, 'gt'),), rng, size, path)
         return self.degrade(gt, rng), gt, path, path
 
 
@@ -207,7 +215,7 @@ def random_crop(images, rng, size, path):
     if min(height, width) < size:
         raise InputError(f'{path}: {width}x{height} pixels are smaller than gt_size: {size}. Lower gt_size.')
     top, left = rng.integers(height - size + 1), rng.integers(width - size + 1)
-    return [image[top:top + size, left:left + size] for image in images]
+    return [image[top : top + size, left : left + size] for image in images]
 
 
 def augment(images, rng, flip, rotate):

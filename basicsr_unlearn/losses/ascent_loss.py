@@ -1,4 +1,5 @@
 """Gradient ascent on the forget set, made safe."""
+
 import torch
 from torch import nn
 

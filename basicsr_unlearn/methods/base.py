@@ -1,6 +1,6 @@
 """What every unlearning method is, and what it is given."""
+
 from dataclasses import dataclass, field
-from typing import Optional
 
 import torch
 
@@ -14,15 +14,17 @@ METHOD_REGISTRY = Registry('method')
 @dataclass
 class Batch:
     """One training batch on the device: images (N, 3, H, W), float32 in [0, 1]; no retain images: None."""
+
     forget_lq: torch.Tensor
     forget_gt: torch.Tensor
-    retain_lq: Optional[torch.Tensor] = None
-    retain_gt: Optional[torch.Tensor] = None  # the original's answer where the source says `target: original`
+    retain_lq: torch.Tensor | None = None
+    retain_gt: torch.Tensor | None = None  # the original's answer where the source says `target: original`
 
 
 @dataclass
 class MethodOptions:
     """Options that every method has; a method adds its own in a subclass."""
+
     task: str = 'degradation'  # what is forgotten: degradation, source or instance
     retain_opt: dict = field(default_factory=lambda: {'type': 'L1Loss'})  # loss on the retain images
     retain_weight: float = 1.0  # factor of l_retain

@@ -1,4 +1,5 @@
 """Fine-tuning on the retain set alone: the floor that every unlearning method must beat."""
+
 from basicsr_unlearn.methods.base import METHOD_REGISTRY, UnlearnMethod
 
 

@@ -1,4 +1,5 @@
 """Gradient ascent on the forget set alone."""
+
 from dataclasses import dataclass, field
 
 from basicsr.losses import build_loss

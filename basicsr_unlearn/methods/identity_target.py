@@ -1,4 +1,5 @@
 """Teach the network to leave forgotten images as they are: the cheap stand-in for the oracle."""
+
 from dataclasses import dataclass, field
 
 from basicsr.losses import build_loss

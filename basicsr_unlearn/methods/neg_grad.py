@@ -1,4 +1,5 @@
 """Ascent on the forget set, descent on the retain set."""
+
 from basicsr_unlearn.methods.base import METHOD_REGISTRY
 from basicsr_unlearn.methods.gradient_ascent import GradientAscent
 
@@ -7,7 +8,8 @@ from basicsr_unlearn.methods.gradient_ascent import GradientAscent
 class NegGrad(GradientAscent):
     """Minimise w_f relu(m - l(f(x_f), y_f)) + w_r l(f(x_r), y_r), forget and retain images in one forward.
 
-    Source: NegGrad+ of Kurmanji et al., Towards Unbounded Machine Unlearning (NeurIPS 2023), with the bound of AscentLoss.
+    Source: NegGrad+ of Kurmanji et al., Towards Unbounded Machine Unlearning (NeurIPS 2023), with the bound of
+    AscentLoss.
     """
 
     uses_retain = True

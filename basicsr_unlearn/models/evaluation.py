@@ -1,4 +1,5 @@
 """Measuring restorers on whole validation sets, and the pictures of it."""
+
 from os import path as osp
 
 import torch
@@ -41,8 +42,9 @@ class Evaluator:
             dict: `{metric: {net: mean over the images}}`.
         """
         totals = torch.zeros(len(self.metrics), len(nets), dtype=torch.float64)
-        bar = tqdm(range(self.rank, len(dataset), self.world_size), title, unit='image', leave=False,
-                   disable=self.rank > 0)
+        bar = tqdm(
+            range(self.rank, len(dataset), self.world_size), title, unit='image', leave=False, disable=self.rank > 0
+        )
         for index in bar:
             item = dataset[index]
             results = self._restore(nets, item['lq'])
@@ -58,15 +60,20 @@ class Evaluator:
             totals = totals.to(self.device)
             torch.distributed.all_reduce(totals)
         means = (totals.cpu() / len(dataset)).tolist()
-        return {metric: dict(zip(nets, row)) for metric, row in zip(self.metrics, means)}
+        return {metric: dict(zip(nets, row, strict=True)) for metric, row in zip(self.metrics, means, strict=True)}
 
     def pictures(self, nets, dataset, number):
         """Return the first pictures of a set: for each a dict `{input, clean, and every net: (H, W, 3) uint8 BGR}`."""
         found = []
         for index in range(min(number, len(dataset))):
             item = dataset[index]
-            found.append({'input': tensor2img([item['lq']]), **self._restore(nets, item['lq']),
-                          'clean': tensor2img([item['gt']])})
+            found.append(
+                {
+                    'input': tensor2img([item['lq']]),
+                    **self._restore(nets, item['lq']),
+                    'clean': tensor2img([item['gt']]),
+                }
+            )
         return found
 
     def _restore(self, nets, lq):
@@ -82,4 +89,3 @@ class Evaluator:
                 results[name] = tensor2img([restore(net, image)])
             net.train(training)
         return results
-

@@ -1,4 +1,5 @@
 """Restoring images of any size with networks that take multiples of some number."""
+
 from torch.nn import functional as F
 
 

@@ -1,4 +1,5 @@
 """Measures the validation sets of a run and writes its table: before, during and after unlearning."""
+
 from os import path as osp
 
 from basicsr.data import build_dataset
@@ -7,6 +8,7 @@ from basicsr_unlearn.models import summary, tensorboard
 from basicsr_unlearn.models.evaluation import Evaluator
 
 PICTURES = 2  # per set, in TensorBoard
+
 
 class Reporter:
     """Everything that an unlearning run tells about the reported sets.
@@ -106,5 +108,7 @@ class Reporter:
         tensorboard.flush()
         folder = self.opt['path']['experiments_root']
         summary.write_summary(result, folder)
-        self.run.logger.info(f'Written to {osp.relpath(folder)}: models/net_g_latest.pth, unlearn_summary.json, '
-                             f'unlearn_summary.md\n\n{summary.to_markdown(result)}')
+        self.run.logger.info(
+            f'Written to {osp.relpath(folder)}: models/net_g_latest.pth, unlearn_summary.json, '
+            f'unlearn_summary.md\n\n{summary.to_markdown(result)}'
+        )

@@ -1,4 +1,5 @@
 """A BasicSR model for restorers: SRModel that takes images of any size and reads any checkpoint safely."""
+
 import torch
 
 from basicsr.models.sr_model import SRModel

@@ -1,4 +1,5 @@
 """What a method may touch of the run that it is part of."""
+
 import torch
 
 from basicsr.archs import build_network
@@ -23,7 +24,7 @@ class Run:
         self.net = model.get_bare_model(model.net_g)
         self.device = model.device
         self.logger = get_root_logger()
-        self.cost = 0.
+        self.cost = 0.0
 
     @property
     def original(self):

@@ -1,4 +1,5 @@
 """When to stop, and which of the states on the way to keep."""
+
 import math
 
 import numpy as np
@@ -25,7 +26,7 @@ class Probes:
                 rng = np.random.default_rng((dataset.seed, 2, stream, i))
                 index = i * len(source) // number  # spread over the source
                 pairs.append(dataset.read_pair(source, index, rng)[:2])
-            self.pairs[name] = tuple(torch.stack(images).to(device) for images in zip(*pairs))
+            self.pairs[name] = tuple(torch.stack(images).to(device) for images in zip(*pairs, strict=True))
         self.images = number * len(sources)
 
     def input_psnr(self):
@@ -97,7 +98,7 @@ class StopRule:
 
     def worst_loss(self, probes):
         """Return how much the worst retain probe has lost against the original, dB."""
-        return max([self.original[name] - value for name, value in probes.items() if name != 'forget'], default=0.)
+        return max([self.original[name] - value for name, value in probes.items() if name != 'forget'], default=0.0)
 
     @staticmethod
     def retained(probes):
@@ -106,8 +107,13 @@ class StopRule:
         return sum(values) / len(values)
 
     def state_dict(self):
-        return {'original': self.original, 'level': self.level, 'last_good': self.last_good, 'best': self.best,
-                'waited': self.waited}
+        return {
+            'original': self.original,
+            'level': self.level,
+            'last_good': self.last_good,
+            'best': self.best,
+            'waited': self.waited,
+        }
 
     def load_state_dict(self, state):
         for key, value in state.items():

@@ -1,11 +1,12 @@
 """What a run leaves behind for people and programs: unlearn_summary.json and unlearn_summary.md.
 
-The JSON: {version, method, task, iterations, kept_iteration, seconds, stopped_by, cost, cost_share, sets: [{name, role,
-images, psnr: {input, original, unlearned, oracle}, ssim: {the same}}]}. Unknown values are null. PSNR in dB; `iterations`
-were done, `kept_iteration` is the one whose weights are left; `stopped_by` is a key of ENDINGS; `cost` in
-image-forward-equivalents (one training patch forward = 1, a training step on it = 3); `cost_share` is that cost over the
-oracle's.
+The JSON: {version, method, task, iterations, kept_iteration, seconds, stopped_by, cost, cost_share, sets: [{name,
+role, images, psnr: {input, original, unlearned, oracle}, ssim: {the same}}]}. Unknown values are null. PSNR in dB;
+`iterations` were done, `kept_iteration` is the one whose weights are left; `stopped_by` is a key of ENDINGS; `cost` in
+image-forward-equivalents (one training patch forward = 1, a training step on it = 3); `cost_share` is that cost over
+the oracle's.
 """
+
 import json
 
 from basicsr_unlearn import checkpoint
@@ -26,42 +27,74 @@ def _number(value, digits):
 
 def to_markdown(summary):
     """Return the table that ends the log, and what it does and does not show."""
-    header = ('set', 'role', 'images', 'input', 'original', 'unlearned', 'oracle', 'to original', 'to oracle', 'SSIM orig.',
-              'SSIM unl.')
+    header = (
+        'set',
+        'role',
+        'images',
+        'input',
+        'original',
+        'unlearned',
+        'oracle',
+        'to original',
+        'to oracle',
+        'SSIM orig.',
+        'SSIM unl.',
+    )
     rows = [header]
     for entry in summary['sets']:
         psnr, ssim = entry['psnr'], entry['ssim']
         known = psnr['oracle'] is not None
-        rows.append((entry['name'], entry['role'], str(entry['images']), *(_number(psnr[column], 2) for column in COLUMNS),
-                     f'{psnr["unlearned"] - psnr["original"]:+.2f}',
-                     f'{psnr["unlearned"] - psnr["oracle"]:+.2f}' if known else 'n/a', _number(ssim['original'], 4),
-                     _number(ssim['unlearned'], 4)))
+        rows.append(
+            (
+                entry['name'],
+                entry['role'],
+                str(entry['images']),
+                *(_number(psnr[column], 2) for column in COLUMNS),
+                f'{psnr["unlearned"] - psnr["original"]:+.2f}',
+                f'{psnr["unlearned"] - psnr["oracle"]:+.2f}' if known else 'n/a',
+                _number(ssim['original'], 4),
+                _number(ssim['unlearned'], 4),
+            )
+        )
     widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-    lines = ['| ' + ' | '.join(cell.ljust(width) for cell, width in zip(row, widths)) + ' |' for row in rows]
+    lines = [
+        '| ' + ' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + ' |' for row in rows
+    ]
     lines.insert(1, '| ' + ' | '.join('-' * width for width in widths) + ' |')
     share = summary['cost_share']
     cost = f'{summary["cost"]:.0f} image-forward-equivalents'
-    cost += f', {share:.2%} of the oracle\'s' if share is not None else ' (the oracle\'s cost is not known)'
-    return '\n'.join([
-        f'# {summary["method"]}, task {summary["task"]}', '', *lines, '',
-        f'PSNR in dB. {summary["iterations"]} iterations, {summary["seconds"]:.0f} s, {cost}.',
-        f'Stopped because {ENDINGS[summary["stopped_by"]]}.', *_claims(summary), ''
-    ])
+    cost += f", {share:.2%} of the oracle's" if share is not None else " (the oracle's cost is not known)"
+    return '\n'.join(
+        [
+            f'# {summary["method"]}, task {summary["task"]}',
+            '',
+            *lines,
+            '',
+            f'PSNR in dB. {summary["iterations"]} iterations, {summary["seconds"]:.0f} s, {cost}.',
+            f'Stopped because {ENDINGS[summary["stopped_by"]]}.',
+            *_claims(summary),
+            '',
+        ]
+    )
 
 
 def _claims(summary):
     forget = [entry['psnr'] for entry in summary['sets'] if entry['role'] == 'forget']
     lines = []
     if summary['kept_iteration'] == 0:
-        lines.append('The weights left behind are the original\'s: NOTHING WAS FORGOTTEN.')
+        lines.append("The weights left behind are the original's: NOTHING WAS FORGOTTEN.")
     if not forget:
         lines.append('No validation set has role: forget, so this table does not show that anything was forgotten.')
     elif any(psnr['oracle'] is None for psnr in forget):
-        lines.append('No oracle was given (path: pretrain_network_oracle): the table shows how far the restoration of the '
-                     'forget sets fell, not that the network equals one that never saw them.')
+        lines.append(
+            'No oracle was given (path: pretrain_network_oracle): the table shows how far the restoration of the '
+            'forget sets fell, not that the network equals one that never saw them.'
+        )
     else:
-        lines.append('The oracle was trained without the forget data. Equal PSNR is needed for forgetting, and does not '
-                     'prove it: later fine-tuning may bring it back.')
+        lines.append(
+            'The oracle was trained without the forget data. Equal PSNR is needed for forgetting, and does not '
+            'prove it: later fine-tuning may bring it back.'
+        )
     return lines
 
 

@@ -1,4 +1,5 @@
 """What an unlearning run shows in TensorBoard, beside the losses that BasicSR logs."""
+
 import cv2
 import numpy as np
 

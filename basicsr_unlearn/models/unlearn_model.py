@@ -1,4 +1,5 @@
 """The BasicSR model that unlearns: it runs a method, watches its effect, stops by rule and reports."""
+
 import math
 import os
 import signal
@@ -26,10 +27,10 @@ from basicsr_unlearn.options import stop_options
 class UnlearnModel(RestorationModel):
     """Unlearning as a BasicSR training run.
 
-    Before iteration 1 it measures every validation set with the original (and the oracle, if given). Then it trains with
-    the method of `train: method:`, looks at fixed probes every `train: stop: every:` iterations, and ends by the first
-    rule that applies. It leaves the best state by that rule, not the last one: `models/net_g_latest.pth`,
-    `unlearn_summary.json` and `.md`, and the same table at the end of the log.
+    Before iteration 1 it measures every validation set with the original (and the oracle, if given). Then it trains
+    with the method of `train: method:`, looks at fixed probes every `train: stop: every:` iterations, and ends by
+    the first rule that applies. It leaves the best state by that rule, not the last one:
+    `models/net_g_latest.pth`, `unlearn_summary.json` and `.md`, and the same table at the end of the log.
 
     Args:
         opt (dict): The option tree; options/README.md is the reference.
@@ -55,7 +56,7 @@ class UnlearnModel(RestorationModel):
         self.stop = stop_options(train)
         self.reporter = Reporter(self.opt, self.run)
         self.rule = self.probes = self.clock = self.stopped_by = None
-        self.seconds, self.interrupted, self.finished = 0., False, False
+        self.seconds, self.interrupted, self.finished = 0.0, False, False
 
     def begin(self):
         """Measure what to compare with, cut the probes and set the method up; once, before the first step."""
@@ -133,9 +134,12 @@ class UnlearnModel(RestorationModel):
 
     def _log_probes(self, iteration, probes):
         goal = '' if self.rule.level is None else f' (goal {self.rule.level:.2f})'
-        kept = ', '.join(f'{name} {value - self.rule.original[name]:+.2f}' for name, value in probes.items()
-                         if name != 'forget')
-        self.run.logger.info(f'Probes @ {iteration} iter: forget {probes["forget"]:.2f} dB{goal}; {kept or "no retain"}')
+        kept = ', '.join(
+            f'{name} {value - self.rule.original[name]:+.2f}' for name, value in probes.items() if name != 'forget'
+        )
+        self.run.logger.info(
+            f'Probes @ {iteration} iter: forget {probes["forget"]:.2f} dB{goal}; {kept or "no retain"}'
+        )
         log_probes(iteration, probes, self.get_current_learning_rate()[0])
 
     def finish(self, iteration):
@@ -143,19 +147,24 @@ class UnlearnModel(RestorationModel):
         kept = self.rule.keep()
         self.run.net.load_state_dict(kept['weights'])
         if kept['iter'] != iteration:
-            self.run.logger.warning(f'Stopped at iteration {iteration} by {self.stopped_by}; back to the weights of '
-                                    f'iteration {kept["iter"]}.')
+            self.run.logger.warning(
+                f'Stopped at iteration {iteration} by {self.stopped_by}; back to the weights of '
+                f'iteration {kept["iter"]}.'
+            )
         self.method.export(self.run.net)
         self.save_network(self.net_g, 'net_g', -1)
-        self.reporter.report(self.run.net, kept['iter'], iteration, self.seconds, self.stopped_by,
-                             self.run.cost * self.opt['world_size'])
+        self.reporter.report(
+            self.run.net, kept['iter'], iteration, self.seconds, self.stopped_by, self.run.cost * self.opt['world_size']
+        )
         self.finished = True
 
     def _leave(self):
         """End `train_pipeline` before `total_iter`, on every process."""
         if self.stopped_by == 'diverged':
-            raise Diverged('a loss, gradient or probe is not finite. The last good weights are saved; lower the learning '
-                           'rate or bound the loss.')
+            raise Diverged(
+                'a loss, gradient or probe is not finite. The last good weights are saved; lower the learning '
+                'rate or bound the loss.'
+            )
         raise SystemExit(0)
 
     def _note_signal(self, number, frame):
@@ -216,7 +225,7 @@ class UnlearnModel(RestorationModel):
         super().resume_training(resume_state)
         state = resume_state['unlearn']
         self.method.load_state_dict(state['method'])
-        self.rule = StopRule(self.stop, 0., {})
+        self.rule = StopRule(self.stop, 0.0, {})
         self.rule.load_state_dict(state['rule'])
         self.reporter.before = state['before']
         self.run.cost, self.seconds = state['cost'], state['seconds']
@@ -229,6 +238,6 @@ class UnlearnModel(RestorationModel):
             return
         for folder, start, end in (('models', 'net_g_', '.pth'), ('training_states', '', '.state')):
             folder = self.opt['path'][folder]
-            numbers = [name[len(start):-len(end)] for name in os.listdir(folder) if name.endswith(end)]
+            numbers = [name[len(start) : -len(end)] for name in os.listdir(folder) if name.endswith(end)]
             for number in sorted((n for n in numbers if n.isdigit()), key=int)[:-keep]:
                 os.remove(osp.join(folder, f'{start}{number}{end}'))

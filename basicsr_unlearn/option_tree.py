@@ -1,0 +1,132 @@
+"""The tables of known keys, and the check of a whole option tree for UnlearnModel against them."""
+
+from basicsr_unlearn.errors import InputError
+from basicsr_unlearn.options import check_choice, check_keys, check_numbers, stop_options
+
+TOP = (
+    'name',
+    'model_type',
+    'scale',
+    'num_gpu',
+    'manual_seed',
+    'find_unused_parameters',
+    'datasets',
+    'network_g',
+    'path',
+    'train',
+    'val',
+    'logger',
+    'dist_params',
+)
+ADDED_BY_BASICSR = ('dist', 'rank', 'world_size', 'auto_resume', 'is_train', 'root_path')
+PATH = (
+    'pretrain_network_g',
+    'param_key_g',
+    'strict_load_g',
+    'pretrain_network_oracle',
+    'param_key_oracle',
+    'pretrain_network_original',
+    'param_key_original',
+    'resume_state',
+    'ignore_resume_networks',
+)
+PATH_ADDED_BY_BASICSR = ('experiments_root', 'models', 'training_states', 'log', 'visualization', 'results_root')
+TRAIN = ('method', 'stop', 'oracle_cost', 'optim_g', 'scheduler', 'total_iter', 'warmup_iter', 'ema_decay')
+VAL = ('val_freq', 'save_img', 'pbar', 'suffix', 'metrics')
+LOGGER = ('print_freq', 'save_checkpoint_freq', 'use_tb_logger', 'wandb', 'keep_last', 'private')
+LOADER = (
+    'name',
+    'type',
+    'phase',
+    'scale',
+    'manual_seed',
+    'gt_size',
+    'use_hflip',
+    'use_rot',
+    'num_worker_per_gpu',
+    'batch_size_per_gpu',
+    'dataset_enlarge_ratio',
+    'prefetch_mode',
+    'num_prefetch_queue',
+    'pin_memory',
+    'persistent_workers',
+)
+SOURCE = (
+    'dataroot_lq',
+    'dataroot_gt',
+    'io_backend',
+    'meta_info_file',
+    'filename_tmpl',
+    'degradation',
+    'scenes',
+    'cache',
+)
+RETAIN = SOURCE + ('from', 'weight', 'target')
+ROLES = ('forget', 'retain')
+TASKS = ('degradation', 'source', 'instance')
+
+
+def check_unlearn_options(opt):
+    """Check all of an option tree for UnlearnModel that can be judged without opening a file.
+
+    Args:
+        opt (dict): As BasicSR's `parse_options` returns it. Never changed.
+
+    Raises:
+        InputError: One line that names the option, the value and the remedy.
+    """
+    check_keys('the option file', opt, TOP + ADDED_BY_BASICSR)
+    for section in ('datasets', 'network_g', 'path', 'train', 'logger'):
+        if not isinstance(opt.get(section), dict):
+            raise InputError(f'the option file has no section {section}.')
+    train = opt['train']
+    check_keys('train', train, TRAIN)
+    check_keys('path', opt['path'], PATH + PATH_ADDED_BY_BASICSR)
+    check_keys('logger', opt['logger'], LOGGER)
+    check_keys('val', opt.get('val') or {}, VAL)
+    check_numbers('train', train)
+    _check_training(train, opt['path'])
+    _check_datasets(opt['datasets'], train['method'].get('task', 'degradation'))
+
+
+def _check_training(train, path):
+    if train.get('ema_decay'):
+        raise InputError(
+            f'train: ema_decay: {train["ema_decay"]}: an average over the run would validate and save weights '
+            'that have not forgotten. Remove it or set 0.'
+        )
+    if not isinstance(train.get('method'), dict):
+        raise InputError('train: method: is missing, for example method: {type: IdentityTarget}.')
+    check_choice('train: method: task', train['method'].get('task', 'degradation'), TASKS)
+    for key in ('optim_g', 'scheduler', 'total_iter'):
+        if key not in train:
+            raise InputError(f'train: {key}: is missing.')
+    if not isinstance(train['total_iter'], (int, float)) or train['total_iter'] < 1:
+        raise InputError(f'train: total_iter: {train["total_iter"]} must be a positive number of iterations.')
+    if not path.get('pretrain_network_g'):
+        raise InputError('path: pretrain_network_g: is missing: there is nothing to unlearn without trained weights.')
+    stop_options(train)
+
+
+def _check_datasets(datasets, task):
+    train = datasets.get('train')
+    if not isinstance(train, dict):
+        raise InputError('datasets: train: is missing.')
+    check_choice('datasets: train: type', train.get('type'), ['ForgetRetainPairedDataset'])
+    check_keys('datasets: train', train, LOADER + ('forget', 'retain'))
+    for key in ('batch_size_per_gpu', 'gt_size'):
+        if not isinstance(train.get(key), int) or train[key] < 1:
+            raise InputError(f'datasets: train: {key}: {train.get(key)} must be a positive whole number.')
+    forget = train.get('forget') or {}
+    check_keys('datasets: train: forget', forget, SOURCE)
+    forgotten = (forget.get('degradation') or {}).get('type')
+    for name, source in (train.get('retain') or {}).items():
+        check_keys(f'datasets: train: retain: {name}', source, RETAIN)
+        if task == 'degradation' and forgotten and (source.get('degradation') or {}).get('type') == forgotten:
+            raise InputError(
+                f'datasets: train: retain: {name}: is {forgotten} too, which task: degradation forgets as a '
+                'whole. Remove it, or set task: source.'
+            )
+    for key, section in datasets.items():
+        if key != 'train' and section.get('role') not in ROLES:
+            raise InputError(f'datasets: {key}: role: {section.get("role")} must be forget or retain.')

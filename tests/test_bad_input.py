@@ -1,0 +1,216 @@
+"""Bad input: one line on stderr, status 2, nothing created. Each case spoils a tree that, as it is, runs."""
+
+import os
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import NET, make_net
+
+from basicsr_unlearn.cli import main
+
+
+def at(tree, path):
+    for key in path.split(':')[:-1]:
+        tree = tree[key]
+    return tree, path.split(':')[-1]
+
+
+def put(path, value):
+
+    def spoil(tree, tmp_path):
+        section, key = at(tree, path)
+        section[key] = value
+
+    return spoil
+
+
+def remove(path):
+
+    def spoil(tree, tmp_path):
+        section, key = at(tree, path)
+        del section[key]
+
+    return spoil
+
+
+def own_copy(tree, tmp_path):
+    """Give the forget set folders that may be spoilt."""
+    for key, folder in tree['datasets']['train']['forget'].items():
+        shutil.copytree(folder, tmp_path / 'own' / key)
+    copied = {key: str(tmp_path / 'own' / key) for key in ('dataroot_lq', 'dataroot_gt')}
+    tree['datasets']['train']['forget'] = copied
+    return tmp_path / 'own'
+
+
+def empty_forget_folder(tree, tmp_path):
+    (tmp_path / 'empty').mkdir()
+    tree['datasets']['train']['forget'] = {
+        'dataroot_lq': str(tmp_path / 'empty'),
+        'dataroot_gt': str(tmp_path / 'empty'),
+    }
+
+
+def fewer_clean_files(tree, tmp_path):
+    (own_copy(tree, tmp_path) / 'dataroot_gt' / '0002.png').unlink()
+
+
+def fewer_clean_files_in_validation(tree, tmp_path):
+    root = own_copy(tree, tmp_path)
+    (root / 'dataroot_gt' / '0002.png').unlink()
+    tree['datasets']['val_haze'].update(tree['datasets']['train']['forget'])
+    tree['datasets']['train']['forget'] = tree['datasets']['train']['retain']['rain']
+
+
+def other_size(tree, tmp_path):
+    image = np.zeros((48, 40, 3), np.uint8)
+    cv2.imwrite(str(own_copy(tree, tmp_path) / 'dataroot_gt' / '0001.png'), image)
+
+
+def unreadable(tree, tmp_path):
+    (own_copy(tree, tmp_path) / 'dataroot_lq' / '0003.png').write_bytes(b'not an image')
+
+
+def truncated(tree, tmp_path):
+    path = own_copy(tree, tmp_path) / 'dataroot_lq' / '0003.png'
+    path.write_bytes(path.read_bytes()[:900])
+
+
+def checkpoint_of_another_net(tree, tmp_path):
+    weights = make_net().state_dict()
+    weights['surplus.weight'] = weights.pop('output.weight')
+    torch.save({'params': weights}, tmp_path / 'other.pth')
+    tree['path']['pretrain_network_g'] = str(tmp_path / 'other.pth')
+
+
+def checkpoint_is_text(tree, tmp_path):
+    (tmp_path / 'text.pth').write_text('hello')
+    tree['path']['pretrain_network_oracle'] = str(tmp_path / 'text.pth')
+
+
+def same_kind(tree, tmp_path):
+    tree['datasets']['train'].update(
+        forget={'scenes': 4, 'degradation': {'type': 'haze'}},
+        retain={'more': {'scenes': 4, 'degradation': {'type': 'haze'}}},
+    )
+
+
+CASES = {
+    'empty file': ('', ['holds no options']),
+    'broken YAML': ('name: [a\nb: c', ['line 2', 'Not valid YAML']),
+    'no section': (remove('train'), ['no section train']),
+    'misspelt in train': (put('train:warmup_itr', 3), ['warmup_itr', 'Did you mean warmup_iter?']),
+    'misspelt in method': (put('train:method:retain_wieght', 1.0), ['retain_wieght', 'Did you mean retain_weight?']),
+    'misspelt in stop': (put('train:stop:evry', 1), ['evry', 'Did you mean every?']),
+    'misspelt in datasets': (put('datasets:train:gtsize', 32), ['gtsize', 'Did you mean gt_size?']),
+    'misspelt in a source': (put('datasets:train:retain:rain:targt', 'gt'), ['targt', 'Did you mean target?']),
+    'misspelt in forget': (put('datasets:train:forget:dataroot_ql', 'x'), ['dataroot_ql', 'dataroot_']),
+    'misspelt in logger': (put('logger:keep_lst', 1), ['Did you mean keep_last?']),
+    'misspelt in path': (put('path:pretrain_network_oracel', 'x.pth'), ['Did you mean pretrain_network_oracle?']),
+    'weights are a number': (put('path:pretrain_network_g', 7), ['pretrain_network_g: 7', 'name of a file']),
+    'misspelt in the loss': (
+        put('train:method:forget_opt', {'type': 'AscentLoss', 'bond': 'input'}),
+        ['Did you mean bound?'],
+    ),
+    'misspelt in the network': (put('network_g:dimm', 8), ['dimm', 'Did you mean dim?']),
+    'misspelt at the top': (put('model_typ', 'x'), ['Did you mean model_type?']),
+    'unknown method': (put('train:method:type', 'NegGrid'), ['Did you mean NegGrad?']),
+    'unknown network': (put('network_g:type', 'PromptIRR'), ['Did you mean PromptIR?']),
+    'unknown bound': (put('train:method:forget_opt', {'type': 'AscentLoss', 'bound': 'off'}), ['bound: off', 'Choose']),
+    'number as text': (put('train:optim_g:lr', '1e-4'), ['optim_g: lr: 1e-4', '!!float 1e-4']),
+    'EMA': (put('train:ema_decay', 0.999), ['ema_decay: 0.999', 'not forgotten']),
+    'no role': (remove('datasets:val_haze:role'), ['val_haze: role', 'forget or retain']),
+    'no weights': (put('path:pretrain_network_g', None), ['pretrain_network_g: is missing']),
+    'missing weights': (put('path:pretrain_network_g', '/nowhere/a.pth'), ['/nowhere/a.pth: no such file']),
+    'missing folder': (
+        put('datasets:train:forget:dataroot_lq', '/nowhere/lq'),
+        ['forget', '/nowhere/lq: no such folder'],
+    ),
+    'unset variable': (put('datasets:val_haze:dataroot_lq', '${NO_SUCH_VARIABLE}/x'), ['NO_SUCH_VARIABLE is not set']),
+    'empty forget set': (put('datasets:train:forget', {}), ['forget: is empty']),
+    'empty forget folder': (empty_forget_folder, ['no image file in this folder']),
+    'counts differ': (fewer_clean_files, ['0002.png', '4 degraded, 3 clean']),
+    'counts differ in validation': (fewer_clean_files_in_validation, ['val_haze', '0002.png']),
+    'sizes differ': (other_size, ['0001.png', '48x48', '40x48']),
+    'unreadable image': (unreadable, ['0003.png', 'cannot be read']),
+    'truncated image': (truncated, ['0003.png', 'cannot be read']),
+    'patch too large': (put('datasets:train:gt_size', 64), ['48x48', 'gt_size: 64']),
+    'checkpoint of another net': (checkpoint_of_another_net, ['output.weight', 'surplus.weight']),
+    'checkpoint of another width': (
+        put('network_g:dim', 16),
+        ['of another shape', 'patch_embed.proj.weight (8, 3, 3, 3)'],
+    ),
+    'checkpoint is text': (checkpoint_is_text, ['pretrain_network_oracle', 'text.pth', 'not a checkpoint']),
+    'same kind kept': (same_kind, ['retain: more', 'task: source']),
+    'bad weight': (put('datasets:train:retain:rain:weight', 0), ['weight', 'positive']),
+    'bad target': (put('datasets:train:retain:rain:target', 'clean'), ['target: clean', 'original or gt']),
+    'bad level': (put('train:stop:forget_psnr_below', 'inputs'), ['forget_psnr_below: inputs']),
+}
+
+
+def assert_refused(status, home, capsys, words):
+    error = capsys.readouterr().err.strip().splitlines()
+    assert status == 2, error
+    assert len(error) == 1 and error[0].startswith('basicsr: error: '), error
+    for word in words:
+        assert word in error[0]
+    assert os.listdir(home) == []
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_bad_input(case, options, run, tmp_path, capsys):
+    spoil, words = CASES[case]
+    tree = options
+    if isinstance(spoil, str):
+        tree = spoil
+    else:
+        options['network_g'] = dict(NET)
+        options['datasets']['train']['forget'] = dict(options['datasets']['train']['forget'])
+        options['datasets']['train']['retain'] = {'rain': dict(options['datasets']['train']['retain']['rain'])}
+        spoil(options, tmp_path)
+    assert_refused(*run(tree), capsys, words)
+
+
+def test_missing_option_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert_refused(main(['train', '-opt', 'nothing.yml']), tmp_path, capsys, ['nothing.yml: no such file'])
+
+
+@pytest.mark.parametrize('entry', ['train:total_iter', 'trian:total_iter=3', 'train:method:kind:x=1'])
+def test_bad_force_yml(entry, options, run, capsys):
+    assert_refused(*run(options, '--force_yml', entry), capsys, [entry])
+
+
+def test_forced_values_are_checked_too(options, run, capsys):
+    assert_refused(*run(options, '--force_yml', 'train:totl_iter=3'), capsys, ['Did you mean total_iter?'])
+
+
+def test_an_unknown_flag(options, run):
+    status, home = run(options, '--fast')
+    assert status == 2 and os.listdir(home) == []
+
+
+def test_the_unspoilt_tree_runs(options, run):
+    options['train']['total_iter'] = 1
+    status, home = run(options)
+    assert status == 0 and (home / 'experiments/tiny/models/net_g_latest.pth').exists()
+
+
+def test_an_image_that_breaks_during_the_run(options, run, tmp_path, capsys, monkeypatch):
+    """The folder is checked before; what breaks later ends the run with status 2, and the run folder stays."""
+    from basicsr_unlearn import compat
+
+    own_copy_of = own_copy(options, tmp_path)
+    options['datasets']['train'].update(num_worker_per_gpu=1)
+
+    def spoil_after_the_check(opt):
+        for name in ('0000.png', '0001.png', '0002.png', '0003.png'):
+            (own_copy_of / 'dataroot_lq' / name).write_bytes(b'')
+
+    monkeypatch.setattr(compat, 'checks', [*compat.checks, spoil_after_the_check])
+    status, home = run(options)
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert status == 2 and error.startswith('basicsr: error: ') and 'cannot be read as an image' in error
+    assert (home / 'experiments/tiny').exists()
