@@ -122,6 +122,7 @@ def load_into(net, path, option, param_key='params', strict=True):
 def save_half(weights, path):
     """Write weights in half precision as .safetensors; return the sha256 of the file."""
     save_file({key: value.detach().cpu().half().contiguous() for key, value in weights.items()}, path)
+    os.chmod(path, 0o644)  # safetensors leaves it readable for its owner alone
     return sha256(path)
 
 
