@@ -79,14 +79,24 @@ def check_unlearn_options(opt):
     for section in ('datasets', 'network_g', 'path', 'train', 'logger'):
         if not isinstance(opt.get(section), dict):
             raise InputError(f'the option file has no section {section}.')
-    train = opt['train']
+    train, val = opt['train'], opt.get('val')
+    _require('the option file', opt, ('scale',))
+    _require('train', train, ('method', 'optim_g', 'scheduler', 'total_iter'))
+    _require('logger', opt['logger'], ('print_freq', 'save_checkpoint_freq', 'use_tb_logger'))
+    _require('val', val or {'val_freq': 0, 'save_img': False}, ('val_freq', 'save_img'))
     check_keys('train', train, TRAIN)
     check_keys('path', opt['path'], PATH + PATH_ADDED_BY_BASICSR)
     check_keys('logger', opt['logger'], LOGGER)
-    check_keys('val', opt.get('val') or {}, VAL)
+    check_keys('val', val or {}, VAL)
     check_numbers('train', train)
     _check_training(train, opt['path'])
     _check_datasets(opt['datasets'], train['method'].get('task', 'degradation'))
+
+
+def _require(option, section, keys):
+    for key in keys:
+        if key not in section:
+            raise InputError(f'{option}: {key}: is missing.')
 
 
 def _check_training(train, path):
@@ -95,12 +105,10 @@ def _check_training(train, path):
             f'train: ema_decay: {train["ema_decay"]}: an average over the run would validate and save weights '
             'that have not forgotten. Remove it or set 0.'
         )
-    if not isinstance(train.get('method'), dict):
-        raise InputError('train: method: is missing, for example method: {type: IdentityTarget}.')
+    for key in ('method', 'optim_g', 'scheduler'):
+        if not isinstance(train[key], dict):
+            raise InputError(f'train: {key}: must be a section of keys, for example {{type: ...}}.')
     check_choice('train: method: task', train['method'].get('task', 'degradation'), TASKS)
-    for key in ('optim_g', 'scheduler', 'total_iter'):
-        if key not in train:
-            raise InputError(f'train: {key}: is missing.')
     if not isinstance(train['total_iter'], (int, float)) or train['total_iter'] < 1:
         raise InputError(f'train: total_iter: {train["total_iter"]} must be a positive number of iterations.')
     if not path.get('pretrain_network_g'):
@@ -114,6 +122,7 @@ def _check_datasets(datasets, task):
         raise InputError('datasets: train: is missing.')
     check_choice('datasets: train: type', train.get('type'), ['ForgetRetainPairedDataset'])
     check_keys('datasets: train', train, LOADER + ('forget', 'retain'))
+    _require('datasets: train', train, ('num_worker_per_gpu',))
     for key in ('batch_size_per_gpu', 'gt_size'):
         if not isinstance(train.get(key), int) or train[key] < 1:
             raise InputError(f'datasets: train: {key}: {train.get(key)} must be a positive whole number.')

@@ -7,11 +7,13 @@ from copy import deepcopy
 from inspect import signature
 from os import path as osp
 
+import torch
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from basicsr.models import lr_scheduler
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY
-from basicsr_unlearn import checkpoint, option_tree, options
+from basicsr_unlearn import checkpoint, compat, option_tree, options
 from basicsr_unlearn.data.sources import PairedSource, build_source
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.methods import method_class
@@ -40,10 +42,12 @@ def check(opt):
     if unlearning:
         option_tree.check_unlearn_options(opt)
         _check_method(opt['train']['method'])
+        _check_optimization(opt['train'])
     files = []
     for key, section in opt['datasets'].items():
         files += _check_dataset(key, section)
-    _check_files(files)
+    if opt['rank'] == 0:
+        _check_files(files)
     if opt.get('model_type') in OUR_MODELS:
         _check_network(opt)
 
@@ -61,6 +65,20 @@ def _check_method(section):
             LOSS_REGISTRY.get(kind)(**loss)
         except (TypeError, ValueError) as error:
             raise InputError(f'{name}: {error}') from None
+
+
+def _check_optimization(train):
+    """Check optimizer and scheduler, which BasicSR builds only after it has made its folders."""
+    for option, kinds, owner in (
+        ('optim_g', compat.OPTIMIZERS, torch.optim),
+        ('scheduler', ('MultiStepLR', 'MultiStepRestartLR', 'CosineAnnealingRestartLR'), lr_scheduler),
+    ):
+        section = dict(train[option])
+        kind = section.pop('type', None)
+        options.check_choice(f'train: {option}: type', kind, kinds)
+        cls = getattr(owner, 'MultiStepRestartLR' if kind == 'MultiStepLR' else kind)
+        known = [name for name in signature(cls).parameters if name not in ('params', 'optimizer', 'last_epoch')]
+        options.check_keys(f'train: {option}', section, known)
 
 
 def _check_dataset(key, section):
@@ -137,11 +155,15 @@ def _check_network(opt):
         net = cls(**section)
     except (TypeError, ValueError) as error:
         raise InputError(f'network_g: {kind}: {error}') from None
-    path, resuming = opt['path'], opt.get('auto_resume') or opt['path'].get('resume_state')
+    path, state = opt['path'], opt['path'].get('resume_state')
+    if state and not osp.isfile(state):
+        raise InputError(f'path: resume_state: {state}: no such file.')
+    resuming = opt.get('auto_resume') or state
     names = ['original', 'oracle'] if opt['model_type'] == 'UnlearnModel' and opt['is_train'] else ['g']
     for name in names:
         weights = path.get(f'pretrain_network_{name}')
         option = 'path: pretrain_network_' + ('g' if name == 'original' else name)
         if weights and not (resuming and name == 'g'):
-            checkpoint.load_into(net, osp.expanduser(weights), option, path.get(f'param_key_{name}', 'params'))
+            strict = name == 'oracle' or path.get('strict_load_g', True)
+            checkpoint.load_into(net, weights, option, path.get(f'param_key_{name}', 'params'), strict)
             checkpoint.manifest_entry(weights)

@@ -2,8 +2,9 @@
 
     python scripts/benchmark_step.py --dim 8 --blocks 1 1 1 1 --patch 64 --images 4
 
-Both take turns in one process on the same machine; the medians of time and the peaks of memory are compared. On a GPU the
-peak is CUDA's; on the CPU it is the peak of the process (each model is then also run alone in a process of its own).
+Both take turns in one process on the same machine; the medians of time and the peaks of memory are compared. On a GPU
+the peak is CUDA's; on the CPU it is the peak of the process (each model is then also run alone in a process of its
+own).
 """
 
 import argparse

@@ -44,7 +44,8 @@ class Run:
         path = self._model.opt['path']
         net = build_network(self._model.opt['network_g']).to(self.device)
         option = f'pretrain_network_{which}'
-        load_into(net, path[option], f'path: {option}', path.get(f'param_key_{which}', 'params'))
+        strict = which == 'oracle' or path.get('strict_load_g', True)
+        load_into(net, path[option], f'path: {option}', path.get(f'param_key_{which}', 'params'), strict)
         return net.eval().requires_grad_(False)
 
     def forward(self, *images):

@@ -35,14 +35,19 @@ def log_pictures(iteration, name, pictures):
     if writer is None:
         return
     for number, panels in enumerate(pictures):
-        sheet = np.concatenate([_labelled(panels[key], key) for key in PANELS], axis=1)
-        writer.add_image(f'{name}/{number}', sheet[..., ::-1].copy(), iteration, dataformats='HWC')
+        picture = sheet(panels, PANELS)[..., ::-1].copy()
+        writer.add_image(f'{name}/{number}', picture, iteration, dataformats='HWC')
 
 
 def flush():
     """Write out what is still in memory."""
     if compat.tb_writer() is not None:
         compat.tb_writer().flush()
+
+
+def sheet(panels, names):
+    """Return the named panels, 8-bit (H, W, 3) each, side by side under their names."""
+    return np.concatenate([_labelled(panels[name], name) for name in names], axis=1)
 
 
 def _labelled(image, text):
