@@ -7,6 +7,7 @@ import sys
 from importlib.metadata import entry_points
 from os import path as osp
 
+import torch
 import yaml
 
 from basicsr_unlearn import __version__, compat
@@ -84,6 +85,8 @@ def _pipeline(pipeline, options):
         pipeline(os.getcwd())
     finally:
         sys.argv = saved
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
     return OK
 
 

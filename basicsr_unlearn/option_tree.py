@@ -136,6 +136,9 @@ def _check_datasets(datasets, task):
                 f'datasets: train: retain: {name}: is {forgotten} too, which task: degradation forgets as a '
                 'whole. Remove it, or set task: source.'
             )
+    names = [section.get('name') for key, section in datasets.items() if key != 'train']
+    if len(set(names)) < len(names):
+        raise InputError(f'datasets: the validation sets {", ".join(map(str, names))} must have different names.')
     for key, section in datasets.items():
         if key != 'train' and section.get('role') not in ROLES:
             raise InputError(f'datasets: {key}: role: {section.get("role")} must be forget or retain.')

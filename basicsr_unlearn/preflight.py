@@ -120,7 +120,8 @@ def _on_disk(section):
 def _check_files(files):
     """Open every image (or its header) once; the images of a pair must have one size, and hold the patch."""
     fully = sum(len(pair) for pair, _ in files) <= ALL_PIXELS
-    for pair, patch in tqdm(files, 'checking images', unit='pair', leave=False, disable=len(files) < 100):
+    quiet = True if len(files) < 100 else None  # None: only on a terminal
+    for pair, patch in tqdm(files, 'checking images', unit='pair', leave=False, disable=quiet):
         sizes = [_image_size(path, fully) for path in pair]
         if len(set(sizes)) > 1:
             raise InputError(

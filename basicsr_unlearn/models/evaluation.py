@@ -42,10 +42,8 @@ class Evaluator:
             dict: `{metric: {net: mean over the images}}`.
         """
         totals = torch.zeros(len(self.metrics), len(nets), dtype=torch.float64)
-        bar = tqdm(
-            range(self.rank, len(dataset), self.world_size), title, unit='image', leave=False, disable=self.rank > 0
-        )
-        for index in bar:
+        mine, quiet = range(self.rank, len(dataset), self.world_size), True if self.rank else None
+        for index in tqdm(mine, title, unit='image', leave=False, disable=quiet):  # None: only on a terminal
             item = dataset[index]
             results = self._restore(nets, item['lq'])
             clean = tensor2img([item['gt']])
@@ -67,13 +65,8 @@ class Evaluator:
         found = []
         for index in range(min(number, len(dataset))):
             item = dataset[index]
-            found.append(
-                {
-                    'input': tensor2img([item['lq']]),
-                    **self._restore(nets, item['lq']),
-                    'clean': tensor2img([item['gt']]),
-                }
-            )
+            panels = self._restore({'input': None, **nets}, item['lq'])
+            found.append({**panels, 'clean': tensor2img([item['gt']])})
         return found
 
     def _restore(self, nets, lq):
