@@ -1,7 +1,7 @@
 """The tables of known keys, and the check of a whole option tree for UnlearnModel against them."""
 
 from basicsr_unlearn.errors import InputError
-from basicsr_unlearn.options import check_choice, check_keys, check_numbers, stop_options
+from basicsr_unlearn.options import check_choice, check_keys, check_numbers, stop_options, tile_options
 
 TOP = (
     'name',
@@ -32,7 +32,7 @@ PATH = (
 )
 PATH_ADDED_BY_BASICSR = ('experiments_root', 'models', 'training_states', 'log', 'visualization', 'results_root')
 TRAIN = ('method', 'stop', 'oracle_cost', 'optim_g', 'scheduler', 'total_iter', 'warmup_iter', 'ema_decay')
-VAL = ('val_freq', 'save_img', 'pbar', 'suffix', 'metrics')
+VAL = ('val_freq', 'save_img', 'pbar', 'suffix', 'metrics', 'tile', 'tile_overlap')
 LOGGER = ('print_freq', 'save_checkpoint_freq', 'use_tb_logger', 'wandb', 'keep_last', 'private')
 LOADER = (
     'name',
@@ -88,6 +88,7 @@ def check_unlearn_options(opt):
     check_keys('path', opt['path'], PATH + PATH_ADDED_BY_BASICSR)
     check_keys('logger', opt['logger'], LOGGER)
     check_keys('val', val or {}, VAL)
+    tile_options(opt)
     check_numbers('train', train)
     _check_training(train, opt['path'])
     _check_datasets(opt['datasets'], train['method'].get('task', 'degradation'))

@@ -96,6 +96,19 @@ def level_in_db(value, input_psnr):
     return input_psnr + float((match[1] or '0').replace(' ', ''))
 
 
+def tile_options(opt):
+    """Return `tile` and `overlap` of `val: tile` and `val: tile_overlap` (defaults: no tiles, 32 pixels).
+
+    Raises:
+        InputError: They are no numbers of pixels, or the tiles would not advance.
+    """
+    val = opt.get('val') or {}
+    tile, overlap = val.get('tile'), val.get('tile_overlap', 32)
+    if tile is not None and not (isinstance(tile, int) and isinstance(overlap, int) and 0 <= overlap < tile):
+        raise InputError(f'val: tile: {tile} with tile_overlap: {overlap}: give pixels, the overlap below the tile.')
+    return {'tile': tile, 'overlap': overlap}
+
+
 def check_numbers(option, tree):
     """Raise InputError for text that was meant as a number: PyYAML reads 1e-4 as text."""
     for key, value in tree.items():

@@ -131,6 +131,7 @@ CASES = {
     'EMA': (put('train:ema_decay', 0.999), ['ema_decay: 0.999', 'not forgotten']),
     'no role': (remove('datasets:val_haze:role'), ['val_haze: role', 'forget or retain']),
     'two sets of one name': (put('datasets:val_noise:name', 'haze'), ['haze, haze', 'different names']),
+    'bad tile': (put('val:tile', 16), ['tile: 16', 'tile_overlap: 32']),
     'no weights': (put('path:pretrain_network_g', None), ['pretrain_network_g: is missing']),
     'missing weights': (put('path:pretrain_network_g', '/nowhere/a.pth'), ['/nowhere/a.pth: no such file']),
     'missing folder': (

@@ -275,6 +275,20 @@ def test_padding_is_cut_off_again():
         assert torch.equal(restore(net, x[..., :16, :32]), net(x[..., :16, :32]))
 
 
+@pytest.mark.parametrize('size, tile, overlap', [((40, 72), 16, 8), ((33, 50), 24, 5), ((16, 60), 32, 0)])
+def test_tiles_cover_the_image_and_blend(size, tile, overlap):
+    """A network that works on single pixels must not notice the tiles."""
+    sizes = []
+
+    def square(image):
+        sizes.append(image.shape[-2:])
+        return image.square()
+
+    x = torch.rand(2, 3, *size)
+    assert torch.allclose(restore(square, x, tile, overlap), x.square(), atol=1e-6)
+    assert max(max(found) for found in sizes) <= tile
+
+
 # --- processes: a kill, a signal, two processes ---
 
 

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from basicsr.metrics import calculate_psnr, calculate_ssim
 from basicsr.utils import imwrite, tensor2img
 from basicsr_unlearn.models.inference import restore
+from basicsr_unlearn.options import tile_options
 
 
 class Evaluator:
@@ -16,12 +17,13 @@ class Evaluator:
 
     Args:
         opt (dict): The whole option tree; `val: metrics` may set `crop_border` and `test_y_channel` of calculate_psnr
-            and calculate_ssim (defaults: 0, RGB).
+            and calculate_ssim (defaults: 0, RGB), `val: tile` and `tile_overlap` the tiles of `restore`.
         device (torch.device): Where the networks are.
     """
 
     def __init__(self, opt, device):
         self.device, self.rank, self.world_size = device, opt['rank'], opt['world_size']
+        self.tiles = tile_options(opt)
         self.metrics = {}
         chosen = {entry['type']: entry for entry in ((opt.get('val') or {}).get('metrics') or {}).values()}
         for name, function in (('psnr', calculate_psnr), ('ssim', calculate_ssim)):
@@ -79,6 +81,6 @@ class Evaluator:
             training = net.training
             net.eval()
             with torch.no_grad():
-                results[name] = tensor2img([restore(net, image)])
+                results[name] = tensor2img([restore(net, image, **self.tiles)])
             net.train(training)
         return results
