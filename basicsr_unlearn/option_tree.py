@@ -59,6 +59,7 @@ SOURCE = (
     'filename_tmpl',
     'degradation',
     'scenes',
+    'scene_size',
     'cache',
 )
 RETAIN = SOURCE + ('from', 'weight', 'target')
