@@ -59,7 +59,6 @@ SOURCE = (
     'filename_tmpl',
     'degradation',
     'scenes',
-    'scene_size',
     'cache',
 )
 RETAIN = SOURCE + ('from', 'weight', 'target')

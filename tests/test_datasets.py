@@ -212,17 +212,6 @@ def test_mixed_paired_dataset(pairs):
     assert data[0]['lq'].shape == data[0]['gt'].shape == (3, 24, 24)
 
 
-def test_larger_scenes_are_smoother():
-    def roughness(**more):
-        source = {'scenes': 40, 'degradation': {'type': 'haze', 'beta': 0}, **more}
-        data = build_dataset(options(source, gt_size=32))
-        patches = [data[n]['forget_gt'] for n in range(40)]
-        assert all(torch.allclose(data[n]['forget_lq'], patches[n]) for n in range(3))  # no haze: image and depth agree
-        return float(torch.stack(patches).diff(dim=-1).abs().mean())
-
-    assert roughness(scene_size=256) < 0.7 * roughness()
-
-
 def test_small_images_are_named(pairs):
     with pytest.raises(InputError, match=r'48x48 pixels are smaller than gt_size: 64'):
         build_dataset(options(pairs['haze'], gt_size=64))[0]

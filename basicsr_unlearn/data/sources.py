@@ -162,28 +162,20 @@ class DegradedSource:
 
 
 class SceneSource:
-    """Drawn scenes: `scenes` says how many; they are drawn `scene_size` pixels wide and cut to the patch.
-
-    The larger the scene, the larger and smoother its shapes in a patch. Default: the patch size.
-    """
+    """Drawn scenes, of the size of the patch; `scenes` says how many there are."""
 
     def __init__(self, option, opt):
         self.number = opt['scenes']
         if not isinstance(self.number, int) or self.number < 1:
             raise InputError(f'{option}: scenes: {self.number} must be a positive number of scenes.')
-        self.scene_size = opt.get('scene_size')
-        if self.scene_size is not None and not (isinstance(self.scene_size, int) and self.scene_size >= 8):
-            raise InputError(f'{option}: scene_size: {self.scene_size} must be a number of pixels, at least 8.')
         self.degrade = build_degradation(opt['degradation'])
 
     def __len__(self):
         return self.number
 
     def read(self, index, rng, size=None):
-        name, scene_size = f'scene_{index:06d}', self.scene_size or size or 128
-        gt, depth = draw_scene(np.random.default_rng(index), scene_size)
-        if scene_size != size:
-            gt, depth = random_crop((gt, depth), rng, size, name)
+        gt, depth = draw_scene(np.random.default_rng(index), size or 128)
+        name = f'scene_{index:06d}'
         return self.degrade(gt, rng, depth), gt, name, name
 
 
