@@ -28,6 +28,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('-opt', required=True, help='option file of the training')
     parser.add_argument('--weights', help='default: experiments/NAME/models/net_g_latest.pth')
+    parser.add_argument('--earlier', nargs='*', default=[], help='option files of the stages before, for the cost')
+    parser.add_argument('--name', help='name of the file. Default: the name in the option file')
     parser.add_argument('--to', required=True, help='folder for the weights and manifest.json')
     parser.add_argument('--minutes', type=float, help='what the training took, for the record')
     parser.add_argument('--hardware', help='on what it was trained, for the record')
@@ -39,7 +41,7 @@ def main():
     weights = checkpoint.load_weights(
         args.weights or osp.join('experiments', opt['name'], 'models', 'net_g_latest.pth'), '--weights'
     )
-    name = f'{opt["name"]}.safetensors'
+    name = f'{args.name or opt["name"]}.safetensors'
     path = osp.join(args.to, name)
     digest = checkpoint.save_half(weights, path)
 
@@ -54,16 +56,24 @@ def main():
             figures[section['name']] = {
                 metric: {k: round(v, 4) for k, v in value.items()} for metric, value in found.items()
             }
-    train, images = opt['datasets']['train'], int(opt['train']['total_iter'])
-    images *= train['batch_size_per_gpu']
+    stages = []
+    for path in [*args.earlier, args.opt]:
+        with open(path, encoding='utf-8') as file:
+            stage = yaml.safe_load(file)
+        train = stage['datasets']['train']
+        stages.append(
+            {
+                'trained_by': path,
+                'sources': {key: source.get('weight', 1) for key, source in train['sources'].items()},
+                'iterations': int(stage['train']['total_iter']),
+                'batch_size': train['batch_size_per_gpu'],
+                'patch_size': train['gt_size'],
+            }
+        )
     entry = {
         'network_g': opt['network_g'],
-        'trained_by': osp.relpath(args.opt),
-        'sources': sorted(train['sources']),
-        'iterations': int(opt['train']['total_iter']),
-        'batch_size': train['batch_size_per_gpu'],
-        'patch_size': train['gt_size'],
-        'cost': 3 * images,
+        'stages': stages,
+        'cost': sum(3 * stage['iterations'] * stage['batch_size'] for stage in stages),
         'minutes': args.minutes,
         'hardware': args.hardware,
         'parameters': sum(value.numel() for value in weights.values()),

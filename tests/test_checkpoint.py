@@ -106,7 +106,7 @@ def test_the_zoo_is_what_its_manifest_says():
     assert set(entries) == {'quickstart_original.safetensors', 'quickstart_oracle.safetensors'}
     for name, entry in entries.items():
         assert checkpoint.manifest_entry(f'zoo:{name}') == entry
-        assert entry['cost'] == 3 * entry['iterations'] * entry['batch_size']
+        assert entry['cost'] == sum(3 * stage['iterations'] * stage['batch_size'] for stage in entry['stages'])
         assert entry['parameters'] <= 1.5e6
     original, oracle = (entries[f'quickstart_{kind}.safetensors']['figures'] for kind in ('original', 'oracle'))
     assert original['haze']['psnr']['restored'] > oracle['haze']['psnr']['restored'] + 3
