@@ -2,9 +2,8 @@
 
     python scripts/benchmark_step.py --dim 8 --blocks 1 1 1 1 --patch 64 --images 4
 
-Both take turns in one process on the same machine; the medians of time and the peaks of memory are compared. On a GPU
-the peak is CUDA's; on the CPU it is the peak of the process (each model is then also run alone in a process of its
-own).
+Both take turns in one process, so that whatever else the machine does hits both alike; the medians of time are
+compared. Peak memory is that of a process of its own for each kind, the imports not counted (on a GPU: CUDA's).
 """
 
 import argparse
@@ -71,7 +70,7 @@ def build(kind, args, weights):
 
 
 def peak_alone(kind, args):
-    """Return the peak memory in MiB of a process that does nothing but steps of one kind."""
+    """Return the peak memory in MiB, imports not counted, of a process that does nothing but steps of one kind."""
     command = [sys.executable, __file__, *sys.argv[1:], '--alone', kind]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
@@ -98,10 +97,11 @@ def main():
     atomic_save({'params': net.state_dict()}, args.weights)
     del net
     if args.alone:
+        before = peak_of_this_process()  # the imports
         step = build(args.alone, args, args.weights)
         for _ in range(4):
             step()
-        print(peak_of_this_process())
+        print(peak_of_this_process() - before)
         return
     steps = {kind: build(kind, args, args.weights) for kind in KINDS}
     times = {kind: [] for kind in KINDS}
