@@ -252,6 +252,14 @@ def test_tensorboard(options, run, weights):
     assert (picture.width, picture.height) == (4 * 48, 48 + 20)
 
 
+def test_debug_validates_on_the_way_and_writes_no_tensorboard(options, run):
+    options['train']['total_iter'] = 9
+    status, home = run(options, '--debug')
+    assert status == 0 and not (home / 'tb_logger').exists()
+    assert 'Validation haze (forget) @ 8 iter' in log_text(home, 'debug_tiny')
+    assert summary(home, 'debug_tiny')['iterations'] == 9
+
+
 def test_private_runs_show_no_forget_picture(options, run):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
