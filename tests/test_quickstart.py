@@ -96,11 +96,12 @@ def test_unbounded_ascent_is_stopped_by_the_retain_budget(tmp_path):
 
 
 @pytest.mark.skipif(not os.environ.get('AIO3_ROOT'), reason='AIO3_ROOT does not name a copy of aio3')
-def test_aio3_forgets_haze_and_nothing_else(tmp_path):
+def test_aio3_forgets_haze_and_nothing_else(tmp_path, monkeypatch):
+    """On the validation split: the test split is for figures that are reported."""
+    monkeypatch.setitem(ENVIRONMENT, 'AIO3_SPLIT', 'val')
     option_file = osp.join(ROOT, 'options', 'aio3', 'unlearn_haze.yml')
     os.symlink(osp.join(ROOT, 'options'), tmp_path / 'options')
     summary = unlearn(option_file, tmp_path)
     assert_forgotten(summary)
     gains = {e['name']: e['psnr']['original'] - e['psnr']['input'] for e in summary['sets']}
-    assert gains['haze'] >= 4 and gains['noise25'] >= 5
-    assert gains['rain'] >= 1.5  # the goal is 3: reached on the validation split (3.5), not here
+    assert gains['haze'] >= 4 and gains['rain'] >= 3 and gains['noise25'] >= 5
