@@ -14,7 +14,7 @@ from tqdm import tqdm
 from basicsr.models import lr_scheduler
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY
 from basicsr_unlearn import checkpoint, compat, option_tree, options
-from basicsr_unlearn.data.sources import PairedSource, build_source
+from basicsr_unlearn.data.sources import PairedSource, build_source, check_sizes
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.methods import method_class
 
@@ -122,16 +122,7 @@ def _check_files(files):
     fully = sum(len(pair) for pair, _ in files) <= ALL_PIXELS
     quiet = True if len(files) < 100 else None  # None: only on a terminal
     for pair, patch in tqdm(files, 'checking images', unit='pair', leave=False, disable=quiet):
-        sizes = [_image_size(path, fully) for path in pair]
-        if len(set(sizes)) > 1:
-            raise InputError(
-                f'{pair[0]}: {sizes[0][0]}x{sizes[0][1]} pixels, but its clean image {pair[1]} has '
-                f'{sizes[1][0]}x{sizes[1][1]}. The two images of a pair must have one size.'
-            )
-        if patch and min(sizes[0]) < patch:
-            raise InputError(
-                f'{pair[0]}: {sizes[0][0]}x{sizes[0][1]} pixels are smaller than gt_size: {patch}. Lower gt_size.'
-            )
+        check_sizes(pair, [_image_size(path, fully) for path in pair], patch)
 
 
 def _image_size(path, fully):

@@ -17,27 +17,22 @@ class Model(BaseModel):
         self.optimizers, self.schedulers = [], []
 
 
+def patched():
+    return (
+        BaseModel.get_optimizer,
+        BaseModel.save_network,
+        basicsr.train.parse_options,
+        basicsr.train.EnlargedSampler,
+        basicsr.train.load_resume_state,
+        BaseModel.resume_training,
+        BaseModel.model_to_device,
+    )
+
+
 def test_applying_twice_changes_nothing():
-    before = (
-        BaseModel.get_optimizer,
-        BaseModel.save_network,
-        basicsr.train.parse_options,
-        basicsr.train.EnlargedSampler,
-        basicsr.train.load_resume_state,
-        BaseModel.resume_training,
-        BaseModel.model_to_device,
-    )
+    before = patched()
     compat.apply()
-    after = (
-        BaseModel.get_optimizer,
-        BaseModel.save_network,
-        basicsr.train.parse_options,
-        basicsr.train.EnlargedSampler,
-        basicsr.train.load_resume_state,
-        BaseModel.resume_training,
-        BaseModel.model_to_device,
-    )
-    assert before == after
+    assert patched() == before
 
 
 @pytest.mark.parametrize('name', ['Adam', 'AdamW', 'SGD', 'RMSprop'])

@@ -134,11 +134,7 @@ class PairedSource:
     def read(self, index, rng, size=None):
         lq_path, gt_path = self.pairs[index]
         lq, gt = self.read_image(lq_path, 'lq'), self.read_image(gt_path, 'gt')
-        if lq.shape != gt.shape:
-            raise InputError(
-                f'{lq_path}: {lq.shape[1]}x{lq.shape[0]} pixels, but its clean image {gt_path} has '
-                f'{gt.shape[1]}x{gt.shape[0]}. The two images of a pair must have one size.'
-            )
+        check_sizes((lq_path, gt_path), [image.shape[1::-1] for image in (lq, gt)])
         lq, gt = random_crop((lq, gt), rng, size, lq_path)
         return lq, gt, lq_path, gt_path
 
@@ -203,6 +199,24 @@ def build_source(option, opt, forget=None):
     return PairedSource(option, opt)
 
 
+def check_sizes(paths, sizes, patch=None):
+    """Raise InputError unless the images of a pair have one size, which holds the patch; the file is named.
+
+    Args:
+        paths (tuple[str]): The degraded and the clean file, or one file.
+        sizes (list[tuple]): Width and height of each.
+        patch (int): `gt_size` in pixels, or None.
+    """
+    width, height = sizes[0]
+    if len(set(sizes)) > 1:
+        raise InputError(
+            f'{paths[0]}: {width}x{height} pixels, but its clean image {paths[1]} has {sizes[1][0]}x{sizes[1][1]}. '
+            'The two images of a pair must have one size.'
+        )
+    if patch and min(width, height) < patch:
+        raise InputError(f'{paths[0]}: {width}x{height} pixels are smaller than gt_size: {patch}. Lower gt_size.')
+
+
 def random_crop(images, rng, size, path):
     """Cut the same random square out of images of one size; the whole images if `size` is None.
 
@@ -212,8 +226,7 @@ def random_crop(images, rng, size, path):
     if size is None:
         return images
     height, width = images[0].shape[:2]
-    if min(height, width) < size:
-        raise InputError(f'{path}: {width}x{height} pixels are smaller than gt_size: {size}. Lower gt_size.')
+    check_sizes((path,), [(width, height)], size)
     top, left = rng.integers(height - size + 1), rng.integers(width - size + 1)
     return [image[top : top + size, left : left + size] for image in images]
 

@@ -92,7 +92,7 @@ class Reporter:
         if self.opt['rank'] > 0:
             return
         method = self.opt['train']['method']
-        share = cost / self.oracle_cost() if self.oracle_cost() else None
+        oracle_cost = self.oracle_cost()
         result = {
             'version': __version__,
             'method': method['type'],
@@ -102,7 +102,7 @@ class Reporter:
             'seconds': round(seconds, 2),
             'stopped_by': stopped_by,
             'cost': round(cost, 1),
-            'cost_share': share,
+            'cost_share': cost / oracle_cost if oracle_cost else None,
             'sets': sets,
         }
         tensorboard.flush()
