@@ -31,8 +31,19 @@ PATH = (
     'ignore_resume_networks',
 )
 PATH_ADDED_BY_BASICSR = ('experiments_root', 'models', 'training_states', 'log', 'visualization', 'results_root')
-TRAIN = ('method', 'stop', 'oracle_cost', 'optim_g', 'scheduler', 'total_iter', 'warmup_iter', 'ema_decay')
-VAL = ('val_freq', 'save_img', 'pbar', 'suffix', 'metrics', 'tile', 'tile_overlap')
+TRAIN = (
+    'method',
+    'stop',
+    'amp',
+    'compile',
+    'oracle_cost',
+    'optim_g',
+    'scheduler',
+    'total_iter',
+    'warmup_iter',
+    'ema_decay',
+)
+VAL = ('val_freq', 'save_img', 'pbar', 'suffix', 'metrics', 'tile', 'tile_overlap', 'size_multiple')
 LOGGER = ('print_freq', 'save_checkpoint_freq', 'use_tb_logger', 'wandb', 'keep_last', 'private')
 LOADER = (
     'name',
@@ -56,12 +67,19 @@ SOURCE = (
     'dataroot_gt',
     'io_backend',
     'meta_info_file',
+    'file_list',
     'filename_tmpl',
     'degradation',
     'scenes',
     'cache',
 )
 RETAIN = SOURCE + ('from', 'weight', 'target')
+SETS = {  # the keys of the data sets of ours that hold no others, beside name, role and those of the loader
+    'MixedPairedDataset': ('sources',),
+    'PairedFilesDataset': ('dataroot_lq', 'dataroot_gt', 'io_backend', 'meta_info_file', 'file_list', 'filename_tmpl'),
+    'DegradedImageDataset': ('dataroot_gt', 'io_backend', 'file_list', 'degradation'),
+    'PhotographDataset': ('degradation',),
+}
 ROLES = ('forget', 'retain')
 TASKS = ('degradation', 'source', 'instance')
 
@@ -92,6 +110,15 @@ def check_unlearn_options(opt):
     check_numbers('train', train)
     _check_training(train, opt['path'])
     _check_datasets(opt['datasets'], train['method'].get('task', 'degradation'))
+
+
+def check_dataset_keys(option, section):
+    """Raise InputError for an unknown key in a section `datasets: ...` of one of our simpler data sets."""
+    if section.get('type') not in SETS:
+        return
+    check_keys(option, section, LOADER + ('role', *SETS[section['type']]))
+    for name, source in (section.get('sources') or {}).items():
+        check_keys(f'{option}: sources: {name}', source, SOURCE + ('weight',))
 
 
 def _require(option, section, keys):

@@ -4,6 +4,7 @@ It runs inside BasicSR's `parse_options` (see compat.py), so that every way to s
 """
 
 from copy import deepcopy
+from functools import cache, partial
 from inspect import signature
 from os import path as osp
 
@@ -14,12 +15,15 @@ from tqdm import tqdm
 from basicsr.models import lr_scheduler
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY
 from basicsr_unlearn import checkpoint, compat, option_tree, options
-from basicsr_unlearn.data.sources import PairedSource, build_source, check_sizes
+from basicsr_unlearn.data.lmdb_files import read_meta_info
+from basicsr_unlearn.data.pairing import find_pairs, is_lmdb
+from basicsr_unlearn.data.sources import check_sizes
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.methods import method_class
+from basicsr_unlearn.metrics.chosen import TABLE, choose_metrics
 
 ALL_PIXELS = 1000  # files; above that, only headers are read
-OUR_DATASETS = ('ForgetRetainPairedDataset', 'MixedPairedDataset', 'DegradedImageDataset', 'PhotographDataset')
+OUR_DATASETS = ('ForgetRetainPairedDataset', *option_tree.SETS)
 OUR_MODELS = ('UnlearnModel', 'RestorationModel')
 
 
@@ -43,6 +47,9 @@ def check(opt):
         option_tree.check_unlearn_options(opt)
         _check_method(opt['train']['method'])
         _check_optimization(opt['train'])
+    if opt.get('model_type') in OUR_MODELS:
+        options.check_speed_options(opt.get('train') or {}, on_cpu=opt['num_gpu'] == 0)
+        _check_metrics(opt, unlearning)
     files = []
     for key, section in opt['datasets'].items():
         files += _check_dataset(key, section)
@@ -50,6 +57,16 @@ def check(opt):
         _check_files(files)
     if opt.get('model_type') in OUR_MODELS:
         _check_network(opt)
+
+
+def _check_metrics(opt, unlearning):
+    """Try every metric of `val: metrics` on drawn images; most compare with a clean image, which a set may lack."""
+    metrics = choose_metrics({**(TABLE if unlearning else {}), **((opt.get('val') or {}).get('metrics') or {})})
+    for metric in metrics:
+        metric.try_out()
+        for key, section in opt['datasets'].items():
+            if metric.needs_clean and section.get('type') == 'SingleImageDataset':
+                raise InputError(f'datasets: {key}: has no clean images, which val: metrics: {metric.name} needs.')
 
 
 def _check_method(section):
@@ -88,41 +105,53 @@ def _check_dataset(key, section):
     options.check_choice(f'{option}: type', kind, [name for name, _ in DATASET_REGISTRY])
     if not section.get('name'):
         raise InputError(f'{option}: name: is missing.')
+    option_tree.check_dataset_keys(option, section)
+    files = []
     if kind == 'PairedImageDataset':  # BasicSR's own words name no file
-        source = build_source(option, section)
-        files = [(pair, None) for pair in source.pairs] if _on_disk(section) else []
-    else:
-        files = []
+        pairs = find_pairs(option, section)
+        files = [] if is_lmdb(section) else [(pair, None) for pair in pairs]
     try:
         dataset = DATASET_REGISTRY.get(kind)(deepcopy(section))
     except InputError:
         raise
     except (AssertionError, OSError, KeyError, ValueError) as error:
-        raise InputError(f'{option}: {type(error).__name__}: {" ".join(str(error).split())}') from None
-    sources = list(getattr(dataset, 'sources', getattr(dataset, 'retain', {})).values())
-    if hasattr(dataset, 'forget'):
-        sources.append(dataset.forget)
-    for source in sources:
-        if isinstance(source, PairedSource):
-            found = source.pairs if source.read_image.io_backend['type'] == 'disk' else []
-        else:
-            found = [(path,) for path in getattr(source, 'paths', [])]
-        files += [(pair, dataset.size) for pair in found]
-    if kind == 'DegradedImageDataset' and _on_disk(section):
-        files += [((path,), None) for path in dataset.paths]
+        hint = ' PairedFilesDataset pairs files of different names.' if kind == 'PairedImageDataset' else ''
+        raise InputError(f'{option}: {type(error).__name__}: {" ".join(str(error).split())}{hint}') from None
+    patch = getattr(dataset, 'size', None)
+    for source in _sources(dataset):
+        pairs = getattr(source, 'pairs', None) or [(path,) for path in getattr(source, 'paths', [])]
+        reader = getattr(source, 'read_image', None)
+        if reader and reader.lmdbs:
+            _check_recorded_sizes(option, pairs, reader.lmdbs, patch)
+        elif reader:
+            files += [(pair, patch) for pair in pairs]
     return files
 
 
-def _on_disk(section):
-    return (section.get('io_backend') or {'type': 'disk'}).get('type') == 'disk'
+def _sources(dataset):
+    """Return what a data set of ours reads from; the set itself where it is its own source."""
+    sources = list(getattr(dataset, 'sources', getattr(dataset, 'retain', {})).values())
+    own = getattr(dataset, 'forget', getattr(dataset, 'source', None))
+    return sources + [own] if own else sources or [dataset]
+
+
+def _check_recorded_sizes(option, pairs, lmdbs, patch):
+    """Check the sizes that the LMDBs of a source record; their pixels were read when they were written."""
+    roots = [lmdbs['gt']] if len(pairs[0]) == 1 else [lmdbs['lq'], lmdbs['gt']]
+    recorded = [read_meta_info(root, option) for root in roots]
+    for pair in pairs:
+        sizes = [known[key] for known, key in zip(recorded, pair, strict=True)]
+        if all(sizes):
+            check_sizes(pair, sizes, patch)
 
 
 def _check_files(files):
     """Open every image (or its header) once; the images of a pair must have one size, and hold the patch."""
     fully = sum(len(pair) for pair, _ in files) <= ALL_PIXELS
     quiet = True if len(files) < 100 else None  # None: only on a terminal
+    image_size = cache(partial(_image_size, fully=fully))  # many degraded images share one clean image
     for pair, patch in tqdm(files, 'checking images', unit='pair', leave=False, disable=quiet):
-        check_sizes(pair, [_image_size(path, fully) for path in pair], patch)
+        check_sizes(pair, list(map(image_size, pair)), patch)
 
 
 def _image_size(path, fully):
@@ -135,18 +164,30 @@ def _image_size(path, fully):
         raise InputError(f'{path}: cannot be read as an image. Replace it or take it out of the data set.') from None
 
 
-def _check_network(opt):
-    """Build network_g and try the weights that the run will load."""
-    section = dict(opt.get('network_g') or {})
+def build_network_g(section):
+    """Build the network of a section `network_g`, which BasicSR does without looking at the keys.
+
+    Args:
+        section (dict): `type` and the arguments. Never changed.
+
+    Raises:
+        InputError: An unknown type, an unknown argument, or arguments that the network refuses.
+    """
+    section = dict(section or {})
     kind = section.pop('type', None)
     options.check_choice('network_g: type', kind, [name for name, _ in ARCH_REGISTRY])
     cls = ARCH_REGISTRY.get(kind)
     if not any(p.kind is p.VAR_KEYWORD for p in signature(cls).parameters.values()):
         options.check_keys('network_g', section, list(signature(cls).parameters))
     try:
-        net = cls(**section)
+        return cls(**section)
     except (TypeError, ValueError) as error:
         raise InputError(f'network_g: {kind}: {error}') from None
+
+
+def _check_network(opt):
+    """Build network_g and try the weights that the run will load."""
+    net = build_network_g(opt.get('network_g'))
     path, state = opt['path'], opt['path'].get('resume_state')
     if state and not osp.isfile(state):
         raise InputError(f'path: resume_state: {state}: no such file.')

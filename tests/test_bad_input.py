@@ -10,6 +10,7 @@ import torch
 from conftest import NET, make_net
 
 from basicsr_unlearn.cli import main
+from basicsr_unlearn.data.lmdb_files import write_lmdb
 
 
 def at(tree, path):
@@ -76,6 +77,66 @@ def unreadable(tree, tmp_path):
 def truncated(tree, tmp_path):
     path = own_copy(tree, tmp_path) / 'dataroot_lq' / '0003.png'
     path.write_bytes(path.read_bytes()[:900])
+
+
+def file_list(text, **more):
+    """Give the forget set a list of this text."""
+
+    def spoil(tree, tmp_path):
+        own_copy(tree, tmp_path)
+        (tmp_path / 'list.txt').write_text(text)
+        tree['datasets']['train']['forget'].update(file_list=str(tmp_path / 'list.txt'), **more)
+
+    return spoil
+
+
+def list_is_no_text(tree, tmp_path):
+    tree['datasets']['val_noise']['file_list'] = f'{tree["datasets"]["val_noise"]["dataroot_gt"]}/0000.png'
+
+
+def two_clean_images(tree, tmp_path):
+    clean = own_copy(tree, tmp_path) / 'dataroot_gt'
+    shutil.copy(clean / '0001.png', clean / '0001.jpg')
+
+
+def many_to_one_in_basicsr(tree, tmp_path):
+    degraded = own_copy(tree, tmp_path) / 'dataroot_lq'
+    shutil.copy(degraded / '0001.png', degraded / '0001_0.8_0.2.png')
+    tree['datasets']['val_haze'].update(tree['datasets']['train']['forget'])
+
+
+def mispaired_files(tree, tmp_path):
+    os.rename(own_copy(tree, tmp_path) / 'dataroot_lq' / '0001.png', tmp_path / 'own' / 'dataroot_lq' / 'x.png')
+    tree['datasets']['val_haze'].update(tree['datasets']['train']['forget'], type='PairedFilesDataset')
+    tree['datasets']['train']['forget'] = tree['datasets']['train']['retain']['rain']
+
+
+def lmdbs(tree, tmp_path):
+    forget = tree['datasets']['train']['forget']
+    for key, root in forget.items():
+        write_lmdb(root, sorted(os.listdir(root)), str(tmp_path / f'{key}.lmdb'))
+        forget[key] = str(tmp_path / f'{key}.lmdb')
+    forget['io_backend'] = {'type': 'lmdb'}
+
+
+def half_an_lmdb(tree, tmp_path):
+    lmdbs(tree, tmp_path)
+    (tmp_path / 'dataroot_lq.lmdb' / 'meta_info.txt').unlink()
+
+
+def lmdb_lacks_images(tree, tmp_path):
+    lmdbs(tree, tmp_path)
+    with open(tmp_path / 'dataroot_lq.lmdb' / 'meta_info.txt', 'a') as file:
+        file.write('0009.png (48,48,3) 1\n')
+
+
+def lmdb_of_small_images(tree, tmp_path):
+    lmdbs(tree, tmp_path)
+    tree['datasets']['train']['gt_size'] = 64
+
+
+def no_lmdb(tree, tmp_path):
+    tree['datasets']['train']['forget']['io_backend'] = {'type': 'lmdb'}
 
 
 def checkpoint_of_another_net(tree, tmp_path):
@@ -147,12 +208,28 @@ CASES = {
     'unreadable image': (unreadable, ['0003.png', 'cannot be read']),
     'truncated image': (truncated, ['0003.png', 'cannot be read']),
     'patch too large': (put('datasets:train:gt_size', 64), ['48x48', 'gt_size: 64']),
+    'misspelt in a validation set': (put('datasets:val_noise:file_lst', 'x'), ['val_noise', 'Did you mean file_list?']),
+    'missing list': (put('datasets:train:forget:file_list', '/nowhere/l.txt'), ['file_list: /nowhere/l.txt: no such']),
+    'list of a missing file': (file_list('0001.png\n0007.png\n'), ['file_list', '0007.png: no such file']),
+    'list of a missing clean file': (file_list('0001.png 0007.png\n'), ['file_list', '0007.png: no such file']),
+    'list with three columns': (file_list('0001.png\t0001.png\t7\n'), ['list.txt', '3 columns']),
+    'list with one and two columns': (file_list('0001.png\n0002.png 0002.png\n'), ['0002.png 0002.png', 'columns']),
+    'empty list': (file_list('\n'), ['list.txt: names no file']),
+    'two lists': (file_list('0001.png\n', meta_info_file='x'), ['file_list', 'meta_info_file']),
+    'list is no text': (list_is_no_text, ['datasets: noise: file_list', 'is not text']),
+    'two clean images': (two_clean_images, ['0001.png has two clean images', '0001.jpg']),
+    'many to one in BasicSR': (many_to_one_in_basicsr, ['val_haze', 'PairedFilesDataset']),
+    'mispaired files': (mispaired_files, ['datasets: haze: x.png in dataroot_lq has no clean image']),
+    'no LMDB': (no_lmdb, ['forget: dataroot_lq', 'NAME.lmdb']),
+    'half an LMDB': (half_an_lmdb, ['dataroot_lq.lmdb: has no meta_info.txt', 'not written to the end']),
+    'LMDB lacks images': (lmdb_lacks_images, ['holds 4 of the 5 images', 'not written to the end']),
+    'LMDB of small images': (lmdb_of_small_images, ['48x48', 'gt_size: 64']),
     'checkpoint of another net': (checkpoint_of_another_net, ['output.weight', 'surplus.weight']),
     'checkpoint of another width': (
         put('network_g:dim', 16),
         ['of another shape', 'patch_embed.proj.weight (8, 3, 3, 3)'],
     ),
-    'checkpoint is text': (checkpoint_is_text, ['pretrain_network_oracle', 'text.pth', 'not a checkpoint']),
+    'checkpoint is text': (checkpoint_is_text, ['pretrain_network_oracle', 'text.pth', 'no checkpoint']),
     'same kind kept': (same_kind, ['retain: more', 'task: source']),
     'bad weight': (put('datasets:train:retain:rain:weight', 0), ['weight', 'positive']),
     'bad target': (put('datasets:train:retain:rain:target', 'clean'), ['target: clean', 'original or gt']),

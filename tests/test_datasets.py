@@ -11,8 +11,8 @@ from basicsr.data import build_dataset
 from basicsr.data.data_sampler import EnlargedSampler
 from basicsr.utils import FileClient  # noqa: F401
 from basicsr.utils.lmdb_util import make_lmdb_from_imgs
+from basicsr_unlearn.data.pairing import pair_by_name
 from basicsr_unlearn.data.sampler import CountingSampler, shuffled_index
-from basicsr_unlearn.data.sources import pair_by_name
 from basicsr_unlearn.errors import InputError
 
 

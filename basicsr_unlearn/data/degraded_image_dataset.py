@@ -11,7 +11,8 @@ from torch.utils import data
 from basicsr.utils import img2tensor
 from basicsr.utils.registry import DATASET_REGISTRY
 from basicsr_unlearn.data.degradations import build_degradation
-from basicsr_unlearn.data.sources import ImageReader, list_images
+from basicsr_unlearn.data.pairing import find_images
+from basicsr_unlearn.data.sources import ImageReader
 from basicsr_unlearn.errors import InputError
 
 CROP = 192  # pixels; a multiple of 8
@@ -30,12 +31,13 @@ class DegradedImageDataset(data.Dataset):
     """Clean images, degraded when read; an image looks the same every time, whatever else is read before it.
 
     Args:
-        opt (dict): The section `datasets: val_...`: `dataroot_gt`, `io_backend` as in BasicSR's PairedImageDataset, and
-            `degradation`, for example `{type: gaussian_noise, sigma: 25}`.
+        opt (dict): The section `datasets: val_...`: `dataroot_gt`, `io_backend` as in BasicSR's PairedImageDataset,
+            `file_list` (one file in each line; default: the whole folder) and `degradation`, for example
+            `{type: gaussian_noise, sigma: 25}`.
 
     Returns (`__getitem__`):
         dict: `lq gt` (3, H, W), float32 in [0, 1], RGB, and `lq_path gt_path`. The random numbers of an image are
-        seeded from its file name.
+        seeded from its file name, or from its key in an LMDB.
 
     Raises:
         InputError: A missing or empty folder, an unknown degradation, an unreadable image.
@@ -53,9 +55,8 @@ class DegradedImageDataset(data.Dataset):
         self._find_images()
 
     def _find_images(self):
-        root = self.opt.get('dataroot_gt')
-        self.paths = [osp.join(root or '', name) for name in list_images(root, f'{self.option}: dataroot_gt')]
-        self.read_image = ImageReader(self.opt.get('io_backend'))
+        self.paths = find_images(self.option, self.opt)
+        self.read_image = ImageReader(self.opt)
 
     def _read(self, index):
         """Return the clean image (H, W, 3), its depth (H, W) or None, and its path."""

@@ -59,10 +59,10 @@ class ForgetRetainPairedDataset(_SampledDataset):
             manual_seed (int): Filled in from the top of the option file.
 
     A source has either `dataroot_lq` and `dataroot_gt` (with BasicSR's `io_backend`, `meta_info_file` and
-    `filename_tmpl`; several degraded files may share one clean file, as `0001_0.8_0.2.jpg` and `0001.png` do), or
-    `dataroot_gt` and a `degradation`, or a number of `scenes` and a `degradation`, or `from: forget` and a
-    `degradation`. In `retain` it may also have a `weight` (its share of the batch; default 1) and a `target`:
-    `original` (default: what the network said before unlearning) or `gt`.
+    `filename_tmpl`, or a `file_list`; several degraded files may share one clean file, as `0001_0.8_0.2.jpg` and
+    `0001.png` do), or `dataroot_gt` and a `degradation`, or a number of `scenes` and a `degradation`, or
+    `from: forget` and a `degradation`. In `retain` it may also have a `weight` (its share of the batch; default 1) and
+    a `target`: `original` (default: what the network said before unlearning) or `gt`.
 
     Returns (`__getitem__`):
         dict: `forget_lq forget_gt retain_lq retain_gt` (3, gt_size, gt_size), float32 in [0, 1], RGB;

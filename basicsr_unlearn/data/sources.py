@@ -4,47 +4,30 @@ A source is a list of pairs. `read(index, rng, size)` gives one of them as two i
 [0, 1], channel order BGR; `size=None` gives the whole image.
 """
 
-import os
-from os import path as osp
-
 import cv2
 import numpy as np
 
-from basicsr.data.data_util import paired_paths_from_lmdb, paired_paths_from_meta_info_file
 from basicsr.utils import FileClient, imfrombytes
 from basicsr_unlearn.data.degradations import build_degradation
+from basicsr_unlearn.data.lmdb_files import read_lmdb
+from basicsr_unlearn.data.pairing import find_images, find_pairs, is_lmdb
 from basicsr_unlearn.data.scenes import draw_scene
 from basicsr_unlearn.errors import InputError
 
-IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
-
-
-def list_images(folder, option):
-    """List the image files of a folder by name.
-
-    Raises:
-        InputError: The folder is missing or holds no image; `option` is named.
-    """
-    if not folder or not osp.isdir(folder):
-        raise InputError(f'{option}: {folder}: no such folder.')
-    names = sorted(name for name in os.listdir(folder) if name.lower().endswith(IMAGE_SUFFIXES))
-    if not names:
-        raise InputError(f'{option}: {folder}: no image file in this folder ({", ".join(IMAGE_SUFFIXES)}).')
-    return names
-
 
 class ImageReader:
-    """Read images through BasicSR's FileClient, which is opened on first use (LMDB handles do not survive a fork).
+    """Read images as BasicSR does; LMDBs through handles that a process and its workers share (lmdb_files.py).
 
     Args:
-        io_backend (dict): As in BasicSR. Default: disk.
-        cache (bool): Keep the decoded images in memory, for small sets and slow decoders. Default: False.
+        opt (dict): `io_backend` as in BasicSR (default: disk), and with lmdb `dataroot_lq` and `dataroot_gt`.
+            `cache`: keep the decoded images in memory, for small sets and slow decoders. Default: False.
     """
 
-    def __init__(self, io_backend, cache=False):
-        self.io_backend = dict(io_backend or {'type': 'disk'})
+    def __init__(self, opt):
+        self.io_backend = dict(opt.get('io_backend') or {'type': 'disk'})
+        self.lmdbs = {'lq': opt.get('dataroot_lq'), 'gt': opt.get('dataroot_gt')} if is_lmdb(opt) else None
         self.client = None
-        self.images = {} if cache else None
+        self.images = {} if opt.get('cache', False) else None
 
     def __call__(self, path, client_key):
         image = self.images.get((path, client_key)) if self.images is not None else None
@@ -55,78 +38,29 @@ class ImageReader:
         return image.astype(np.float32) / 255
 
     def _decode(self, path, client_key):
-        if self.client is None:
-            options = dict(self.io_backend)
-            self.client = FileClient(options.pop('type'), **options)
         try:
-            image = imfrombytes(self.client.get(path, client_key))
+            image = imfrombytes(self._read(path, client_key))
         except (OSError, TypeError, AttributeError, cv2.error):
             image = None
         if image is None:
             raise InputError(f'{path}: cannot be read as an image. Replace it or take it out of the data set.')
         return image
 
-
-def pair_by_name(lq_names, gt_names, template, option):
-    """Pair degraded with clean names: the same stem, or the clean stem before an underscore (RESIDE: 0001_0.8_0.2).
-
-    Raises:
-        InputError: A degraded image without a clean one, or the other way round; the file is named.
-    """
-    clean = {template.format(osp.splitext(name)[0]): name for name in gt_names}
-    pairs = []
-    for name in lq_names:
-        stem = osp.splitext(name)[0]
-        while stem not in clean and '_' in stem:
-            stem = stem.rpartition('_')[0]
-        if stem not in clean:
-            raise InputError(
-                f'{option}: {name} in dataroot_lq has no clean image in dataroot_gt '
-                f'({len(lq_names)} degraded, {len(gt_names)} clean files).'
-            )
-        pairs.append((name, clean[stem]))
-    unused = sorted(set(gt_names) - {gt for _, gt in pairs})
-    if unused:
-        raise InputError(
-            f'{option}: {unused[0]} in dataroot_gt has no degraded image in dataroot_lq '
-            f'({len(lq_names)} degraded, {len(gt_names)} clean files).'
-        )
-    return pairs
+    def _read(self, path, client_key):
+        if self.lmdbs:
+            return read_lmdb(self.lmdbs[client_key], path)
+        if self.client is None:
+            options = dict(self.io_backend)
+            self.client = FileClient(options.pop('type'), **options)
+        return self.client.get(path, client_key)
 
 
 class PairedSource:
-    """Pairs of files: two folders, a `meta_info_file`, or two LMDB files, read as BasicSR's PairedImageDataset does."""
+    """Pairs of files: two folders, a `meta_info_file`, a `file_list`, or two LMDBs (pairing.py)."""
 
     def __init__(self, option, opt):
-        lq_root, gt_root = opt.get('dataroot_lq'), opt.get('dataroot_gt')
-        backend = opt.get('io_backend') or {'type': 'disk'}
-        template = opt.get('filename_tmpl', '{}')
-        for key, root in (('dataroot_lq', lq_root), ('dataroot_gt', gt_root)):
-            if not root or not osp.exists(root):
-                raise InputError(f'{option}: {key}: {root}: no such folder.')
-        if backend.get('type') == 'lmdb':
-            backend = dict(backend, db_paths=[lq_root, gt_root], client_keys=['lq', 'gt'])
-            try:
-                found = paired_paths_from_lmdb([lq_root, gt_root], ['lq', 'gt'])
-            except (ValueError, OSError) as error:
-                raise InputError(f'{option}: {" ".join(str(error).split())}') from None
-            self.pairs = [(entry['lq_path'], entry['gt_path']) for entry in found]
-        elif opt.get('meta_info_file'):
-            if not osp.isfile(opt['meta_info_file']):
-                raise InputError(f'{option}: meta_info_file: {opt["meta_info_file"]}: no such file.')
-            found = paired_paths_from_meta_info_file([lq_root, gt_root], ['lq', 'gt'], opt['meta_info_file'], template)
-            self.pairs = [(entry['lq_path'], entry['gt_path']) for entry in found]
-        else:
-            names = pair_by_name(
-                list_images(lq_root, f'{option}: dataroot_lq'),
-                list_images(gt_root, f'{option}: dataroot_gt'),
-                template,
-                option,
-            )
-            self.pairs = [(osp.join(lq_root, lq), osp.join(gt_root, gt)) for lq, gt in names]
-        if not self.pairs:
-            raise InputError(f'{option}: no pairs found in {lq_root} and {gt_root}.')
-        self.read_image = ImageReader(backend, opt.get('cache', False))
+        self.pairs = find_pairs(option, opt)
+        self.read_image = ImageReader(opt)
 
     def __len__(self):
         return len(self.pairs)
@@ -140,13 +74,12 @@ class PairedSource:
 
 
 class DegradedSource:
-    """Clean files, degraded after the crop."""
+    """Clean files, degraded after the crop; with `forget` its clean files, read as it reads them."""
 
-    def __init__(self, option, opt, paths=None):
-        root = opt.get('dataroot_gt')
-        self.paths = paths or [osp.join(root or '', name) for name in list_images(root, f'{option}: dataroot_gt')]
+    def __init__(self, option, opt, forget=None):
+        self.paths = sorted({gt for _, gt in forget.pairs}) if forget else find_images(option, opt)
+        self.read_image = forget.read_image if forget else ImageReader(opt)
         self.degrade = build_degradation(opt['degradation'])
-        self.read_image = ImageReader(opt.get('io_backend'), opt.get('cache', False))
 
     def __len__(self):
         return len(self.paths)
@@ -192,7 +125,7 @@ def build_source(option, opt, forget=None):
         if opt.get('from') == 'forget':
             if not isinstance(forget, PairedSource):
                 raise InputError(f'{option}: from: forget needs a forget set of paired files.')
-            return DegradedSource(option, opt, paths=sorted({gt for _, gt in forget.pairs}))
+            return DegradedSource(option, opt, forget)
         return DegradedSource(option, opt)
     if 'scenes' in opt or 'from' in opt:
         raise InputError(f'{option}: needs a degradation, for example degradation: {{type: rain}}.')
