@@ -26,7 +26,7 @@ setup(
     package_data={'basicsr_unlearn.recipes.quickstart': ['*.yml'], 'basicsr_unlearn': ['zoo/*']},
     install_requires=[
         'basicsr>=1.4.2',  # brings tb-nightly, which is the tensorboard that we use: never require a second one
-        'torch>=2.4',
+        'torch>=2.6',
         'torchvision',
         'numpy',
         'pyyaml',
@@ -39,6 +39,7 @@ setup(
     extras_require={
         'test': ['pytest', 'hypothesis', 'ruff'],
         'report': ['matplotlib'],
+        'eval': ['torchmetrics>=1.0'],  # LPIPS; what else it needs is required above
         'lora': ['peft'],
     },
     entry_points={

@@ -6,6 +6,6 @@ from basicsr_unlearn import compat
 
 compat.apply()
 
-from basicsr_unlearn import archs, data, losses, methods, models, preflight  # noqa: E402,F401
+from basicsr_unlearn import archs, data, losses, methods, metrics, models, preflight  # noqa: E402,F401
 
 compat.checks[:] = [preflight.check]

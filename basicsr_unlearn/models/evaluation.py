@@ -2,85 +2,127 @@
 
 from os import path as osp
 
+import numpy as np
 import torch
 import torch.distributed
 from tqdm import tqdm
 
-from basicsr.metrics import calculate_psnr, calculate_ssim
 from basicsr.utils import imwrite, tensor2img
-from basicsr_unlearn.models.inference import restore
+from basicsr_unlearn.errors import InputError
+from basicsr_unlearn.metrics.chosen import TABLE, choose_metrics
+from basicsr_unlearn.metrics.protocol import centre_window
+from basicsr_unlearn.models.inference import measuring, restore
 from basicsr_unlearn.options import tile_options
+
+WHOLE = 1  # multiple of pixels that images are cut to
 
 
 class Evaluator:
-    """Measures PSNR (dB) and SSIM on 8-bit images as BasicSR does, each process on its share of the images.
+    """Measures networks with any registered metrics, each process on its share of the images.
+
+    A metric is handed 8-bit BGR images as in BasicSR, or what it asks for (metrics/protocol.py): float RGB in [0, 1],
+    not rounded, of images that are cut to a multiple of pixels before the network sees them.
 
     Args:
-        opt (dict): The whole option tree; `val: metrics` may set `crop_border` and `test_y_channel` of calculate_psnr
-            and calculate_ssim (defaults: 0, RGB), `val: tile` and `tile_overlap` the tiles of `restore`.
+        opt (dict): The whole option tree; `val: tile` and `tile_overlap` are the tiles of `restore`, `val: pbar` shows
+            (true) or hides (false) the progress bar, which else is shown on terminals.
         device (torch.device): Where the networks are.
+        metrics (dict): As `val: metrics`. Default: those of `val: metrics`, and `psnr` and `ssim` of BasicSR (on RGB
+            without border) unless they are among them.
+
+    Raises:
+        InputError: A metric or an option of it is unknown.
     """
 
-    def __init__(self, opt, device):
+    def __init__(self, opt, device, metrics=None):
         self.device, self.rank, self.world_size = device, opt['rank'], opt['world_size']
         self.tiles = tile_options(opt)
-        self.metrics = {}
-        chosen = {entry['type']: entry for entry in ((opt.get('val') or {}).get('metrics') or {}).values()}
-        for name, function in (('psnr', calculate_psnr), ('ssim', calculate_ssim)):
-            entry = chosen.get(f'calculate_{name}', {})
-            options = {key: entry.get(key, default) for key, default in (('crop_border', 0), ('test_y_channel', False))}
-            self.metrics[name] = (function, options)
+        val = opt.get('val') or {}
+        self.metrics = choose_metrics({**TABLE, **(val.get('metrics') or {})} if metrics is None else metrics)
+        self.groups = {}  # {form: rows of the metrics that want it}
+        for row, metric in enumerate(self.metrics):
+            self.groups.setdefault(metric.form, []).append(row)
+        pbar = val.get('pbar')
+        self.quiet = True if self.rank else None if pbar is None else not pbar  # None: only on a terminal
 
     def measure(self, nets, dataset, title, save_to=None):
         """Measure several networks on one set, reading every image once.
 
         Args:
             nets (dict): Name to network; None stands for the degraded input itself.
-            dataset (Dataset): Items with `lq` and `gt`, (3, H, W) in [0, 1], and `lq_path`.
+            dataset (Dataset): Items with `lq` and `gt`, (3, H, W) in [0, 1], and `lq_path`. `gt` may be absent where
+                no metric needs it.
             title (str): Shown beside the progress bar.
             save_to (callable): Path of the picture to write for an image's base name; None writes none.
 
         Returns:
             dict: `{metric: {net: mean over the images}}`.
+
+        Raises:
+            InputError: An image is too small for a metric, or a metric needs clean images.
         """
         totals = torch.zeros(len(self.metrics), len(nets), dtype=torch.float64)
-        mine, quiet = range(self.rank, len(dataset), self.world_size), True if self.rank else None
-        for index in tqdm(mine, title, unit='image', leave=False, disable=quiet):  # None: only on a terminal
-            item = dataset[index]
-            results = self._restore(nets, item['lq'])
-            clean = tensor2img([item['gt']])
-            for row, (metric, options) in enumerate(self.metrics.values()):
-                for column, result in enumerate(results.values()):
-                    totals[row, column] += float(metric(result, clean, **options))
+        mine = range(self.rank, len(dataset), self.world_size)
+        for index in tqdm(mine, title, unit='image', leave=False, disable=self.quiet):
+            item, known = dataset[index], {}
+            name = osp.splitext(osp.basename(item['lq_path']))[0]
+            for form in self.groups:
+                totals += self._measure(nets, item, form, known)
             if save_to:
-                name = osp.splitext(osp.basename(item['lq_path']))[0]
-                for result in results.values():
-                    imwrite(result, save_to(name))
+                for result in self._restore(nets, item['lq'], WHOLE, known).values():
+                    imwrite(_to_array(result), save_to(name))
         if self.world_size > 1:
             totals = totals.to(self.device)
             torch.distributed.all_reduce(totals)
         means = (totals.cpu() / len(dataset)).tolist()
-        return {metric: dict(zip(nets, row, strict=True)) for metric, row in zip(self.metrics, means, strict=True)}
+        rows = [dict(zip(nets, row, strict=True)) for row in means]
+        return {metric.name: row for metric, row in zip(self.metrics, rows, strict=True)}
+
+    def _measure(self, nets, item, form, known):
+        """Return (metrics, nets) with the values of one image for the metrics of one form, 0 for the others."""
+        (crop, float_rgb), values = form, torch.zeros(len(self.metrics), len(nets), dtype=torch.float64)
+        height, width = item['lq'].shape[-2:]
+        if min(height, width) < crop:
+            name = self.metrics[self.groups[form][0]].name
+            raise InputError(
+                f'val: metrics: {name}: {item["lq_path"]} of {width}x{height} pixels is too small for a cut to '
+                f'multiples of {crop}. Take it out of the set.'
+            )
+        clean = _to_array(_cut(item['gt'], crop), float_rgb) if 'gt' in item else None
+        for column, result in enumerate(self._restore(nets, item['lq'], crop, known).values()):
+            array = _to_array(result, float_rgb)
+            for row in self.groups[form]:
+                values[row, column] = self.metrics[row](array, clean)
+        return values
 
     def pictures(self, nets, dataset, number):
         """Return the first pictures of a set: for each a dict `{input, clean, and every net: (H, W, 3) uint8 BGR}`."""
         found = []
         for index in range(min(number, len(dataset))):
             item = dataset[index]
-            panels = self._restore({'input': None, **nets}, item['lq'])
-            found.append({**panels, 'clean': tensor2img([item['gt']])})
+            panels = self._restore({'input': None, **nets}, item['lq'], WHOLE, {})
+            panels['clean'] = item['gt']
+            found.append({name: _to_array(panel) for name, panel in panels.items()})
         return found
 
-    def _restore(self, nets, lq):
-        image = lq.unsqueeze(0).to(self.device)
-        results = {}
-        for name, net in nets.items():
-            if net is None:
-                results[name] = tensor2img([image])
-                continue
-            training = net.training
-            net.eval()
-            with torch.no_grad():
-                results[name] = tensor2img([restore(net, image, **self.tiles)])
-            net.train(training)
-        return results
+    def _restore(self, nets, lq, crop, known):
+        """Return `{net: (1, 3, H, W) in [0, 1]}` of an image that is cut first; `known` holds those of other cuts."""
+        image = _cut(lq, crop).unsqueeze(0).to(self.device)
+        if image.shape not in known:
+            known[image.shape] = {name: self._run(net, image).clamp(0, 1) for name, net in nets.items()}
+        return known[image.shape]
+
+    def _run(self, net, image):
+        if net is None:
+            return image
+        with measuring(net):
+            return restore(net, image, **self.tiles)
+
+
+def _cut(image, crop):
+    return image[(..., *centre_window(*image.shape[-2:], crop))]
+
+
+def _to_array(image, float_rgb=False):
+    """Return an image (1, 3, H, W) or (3, H, W) in [0, 1] as (H, W, 3): uint8 BGR, or float32 RGB."""
+    return tensor2img([image], rgb2bgr=not float_rgb, out_type=np.float32 if float_rgb else np.uint8)

@@ -103,6 +103,7 @@ class Reporter:
             'stopped_by': stopped_by,
             'cost': round(cost, 1),
             'cost_share': cost / oracle_cost if oracle_cost else None,
+            'metrics': {metric.name: metric.entry for metric in self.evaluator.metrics},
             'sets': sets,
         }
         tensorboard.flush()

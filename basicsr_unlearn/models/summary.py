@@ -1,10 +1,10 @@
 """What a run leaves behind for people and programs: unlearn_summary.json and unlearn_summary.md.
 
-The JSON: {version, method, task, iterations, kept_iteration, seconds, stopped_by, cost, cost_share, sets: [{name,
-role, images, psnr: {input, original, unlearned, oracle}, ssim: {the same}}]}. Unknown values are null. PSNR in dB;
-`iterations` were done, `kept_iteration` is the one whose weights are left; `stopped_by` is a key of ENDINGS; `cost` in
-image-forward-equivalents (one training patch forward = 1, a training step on it = 3); `cost_share` is that cost over
-the oracle's.
+The JSON: {version, method, task, iterations, kept_iteration, seconds, stopped_by, cost, cost_share, metrics: {name:
+{type, options}}, sets: [{name, role, images, psnr: {input, original, unlearned, oracle}, ssim: {the same}, and so every
+other name of `val: metrics`}]}. Unknown values are null. PSNR in dB; `iterations` were done, `kept_iteration` is the
+one whose weights are left; `stopped_by` is a key of ENDINGS; `cost` in image-forward-equivalents (one training patch
+forward = 1, a training step on it = 3); `cost_share` is that cost over the oracle's.
 """
 
 import json
@@ -12,6 +12,19 @@ import json
 from basicsr_unlearn import checkpoint
 
 COLUMNS = ('input', 'original', 'unlearned', 'oracle')
+HEADER = (
+    'set',
+    'role',
+    'images',
+    'input',
+    'original',
+    'unlearned',
+    'oracle',
+    'to original',
+    'to oracle',
+    'SSIM orig.',
+    'SSIM unl.',
+)
 ENDINGS = {
     'forget_level': 'the forget probes fell to the level of the option file (forget_psnr_below)',
     'retain_budget': 'a retain probe lost more than retain_budget; back to the last good weights',
@@ -27,20 +40,7 @@ def _number(value, digits):
 
 def to_markdown(summary):
     """Return the table that ends the log, and what it does and does not show."""
-    header = (
-        'set',
-        'role',
-        'images',
-        'input',
-        'original',
-        'unlearned',
-        'oracle',
-        'to original',
-        'to oracle',
-        'SSIM orig.',
-        'SSIM unl.',
-    )
-    rows = [header]
+    rows = [HEADER]
     for entry in summary['sets']:
         psnr, ssim = entry['psnr'], entry['ssim']
         known = psnr['oracle'] is not None
@@ -56,7 +56,7 @@ def to_markdown(summary):
                 _number(ssim['unlearned'], 4),
             )
         )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
     lines = [
         '| ' + ' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + ' |' for row in rows
     ]
@@ -70,12 +70,32 @@ def to_markdown(summary):
             '',
             *lines,
             '',
-            f'PSNR in dB. {summary["iterations"]} iterations, {summary["seconds"]:.0f} s, {cost}.',
+            *_further_metrics(summary),
+            f'PSNR in dB{_protocol(summary["metrics"])}. {summary["iterations"]} iterations, '
+            f'{summary["seconds"]:.0f} s, {cost}.',
             f'Stopped because {ENDINGS[summary["stopped_by"]]}.',
             *_claims(summary),
             '',
         ]
     )
+
+
+def _protocol(metrics):
+    """Say by which functions the table was measured, unless they are BasicSR's."""
+    kinds = [metrics[name]['type'] for name in ('psnr', 'ssim')]
+    return '' if kinds == ['calculate_psnr', 'calculate_ssim'] else f' ({", ".join(kinds)})'
+
+
+def _further_metrics(summary):
+    lines = []
+    for metric in summary['metrics']:
+        if metric not in ('psnr', 'ssim'):
+            values = [
+                f'{entry["name"]} ' + ' '.join(_number(entry[metric][column], 4) for column in COLUMNS)
+                for entry in summary['sets']
+            ]
+            lines += [f'{metric} ({", ".join(COLUMNS)}): {"; ".join(values)}.', '']
+    return lines
 
 
 def _claims(summary):
