@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 from os import path as osp
 
 import torch
@@ -14,6 +15,7 @@ from basicsr_unlearn.errors import InputError
 
 ZOO = osp.join(osp.dirname(__file__), 'zoo')
 WRAPPERS = ('module.', '_orig_mod.', 'net.', 'net_g.')  # DDP, torch.compile, Lightning modules
+LIGHTNING = {'pytorch-lightning_version': '2.0.1'}  # the published one; readers migrate from here
 
 
 def resolve(path):
@@ -48,8 +50,8 @@ def _atomic(path, write):
             os.remove(temporary)
 
 
-def load_weights(path, option, param_key='params'):
-    """Read the weights of one network.
+def read_weights(path, option, param_key='params'):
+    """Read the weights of one network as they are stored.
 
     Args:
         path (str): A .pth, .ckpt or .safetensors file, or `zoo:NAME`.
@@ -58,23 +60,15 @@ def load_weights(path, option, param_key='params'):
             root. Default: `params`.
 
     Returns:
-        dict[str, Tensor]: float32 on the CPU, without the prefixes of wrappers.
+        dict[str, Tensor]: On the CPU, in the type of the file, without the prefixes of wrappers.
 
     Raises:
-        InputError: No such file, not a checkpoint, or no tensors in it.
+        InputError: No such file, not a checkpoint, a file that needs code to be read, or no tensors in it.
     """
     file = resolve(path)
     if not osp.isfile(file):
         raise InputError(f'{option}: {path}: no such file.')
-    try:
-        content = (
-            load_file(file)
-            if file.endswith('.safetensors')
-            else torch.load(file, map_location='cpu', weights_only=True)
-        )
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).strip().split('\n')[0][:120]
-        raise InputError(f'{option}: {path}: not a checkpoint that can be read safely ({reason}).') from None
+    content = _read(file, option, path)
     for key in (param_key, 'params', 'params_ema', 'state_dict'):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -82,21 +76,47 @@ def load_weights(path, option, param_key='params'):
     weights = {k: v for k, v in content.items() if isinstance(v, torch.Tensor)} if isinstance(content, dict) else {}
     if not weights:
         raise InputError(f'{option}: {path}: holds no weights under {param_key}, params, params_ema or state_dict.')
-    return _strip({key: value.float() if value.is_floating_point() else value for key, value in weights.items()})
-
-
-def _strip(weights):
     for prefix in WRAPPERS * 2:
         if all(key.startswith(prefix) for key in weights):
             weights = {key[len(prefix) :]: value for key, value in weights.items()}
     return weights
 
 
+def _read(file, option, path):
+    try:
+        if file.endswith('.safetensors'):
+            return load_file(file)
+        return torch.load(file, map_location='cpu', weights_only=True)
+    except pickle.UnpicklingError as error:
+        needs = re.search(r'GLOBAL (\S+)', str(error))
+        if needs is None:
+            raise InputError(f'{option}: {path}: is damaged or no checkpoint at all. Fetch or save it again.') from None
+        raise InputError(
+            f'{option}: {path}: holds more than weights ({needs[1]}), and reading that would run code. '
+            'If you trust it, keep the weights alone: '
+            'python -c "import torch, sys; c = torch.load(sys.argv[1], weights_only=False); '
+            "torch.save({'params': c.get('state_dict', c)}, sys.argv[2])\" IN.ckpt OUT.pth"
+        ) from None
+    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).strip().split('\n')[0][:120]
+        raise InputError(f'{option}: {path}: is damaged or no checkpoint at all ({reason}).') from None
+
+
+def load_weights(path, option, param_key='params'):
+    """Read the weights of one network as `read_weights` does, floating point numbers as float32."""
+    weights = read_weights(path, option, param_key)
+    return {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
+
+
 def load_into(net, path, option, param_key='params', strict=True):
     """Load weights into a network.
 
+    Returns:
+        str: What was loaded, for the log: the number of tensors and their `fingerprint`.
+
     Raises:
-        InputError: `strict` and the keys or shapes differ (the first few are named), or nothing fits at all.
+        InputError: `strict` and the keys or shapes differ (the first few are named), nothing fits at all, or loading
+            changed nothing.
     """
     weights, own = load_weights(path, option, param_key), net.state_dict()
     missing = [key for key in own if key not in weights]
@@ -116,13 +136,71 @@ def load_into(net, path, option, param_key='params', strict=True):
             f'{option}: {path} does not fit {type(net).__name__}: {"; ".join(faults)}. '
             'Make network_g that of the checkpoint.'
         )
-    net.load_state_dict({k: v for k, v in weights.items() if k in own and v.shape == own[k].shape}, strict=strict)
+    fitting = {k: v for k, v in weights.items() if k in own and v.shape == own[k].shape}
+    if all(torch.equal(value.to(own[key]), own[key]) for key, value in fitting.items()):
+        raise InputError(f'{option}: {path}: loading changed nothing: the network had these weights already.')
+    net.load_state_dict(fitting, strict=strict)
+    return f'{len(fitting)} of {len(own)} tensors, fingerprint {fingerprint(fitting)}'
+
+
+def fingerprint(weights):
+    """Return twelve hexadecimal digits that tell sets of weights apart, whatever file they lie in."""
+    digest = hashlib.sha256()
+    for key in sorted(weights):
+        digest.update(key.encode())
+        digest.update(weights[key].detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:12]
+
+
+def convert(source, target, param_key='params'):
+    """Write the weights of one file in the form that the suffix of another asks for, bit for bit.
+
+    `.pth`: BasicSR's `{'params': ...}`. `.ckpt`: Lightning's `{'state_dict': ...}` with the prefix `net.`, as the
+    published test scripts of PromptIR and AdaIR read it. `.safetensors`: bare.
+
+    Args:
+        source (str): A file that `read_weights` reads.
+        target (str): The file to write.
+        param_key (str): Entry of `source` that holds the weights. Default: `params`.
+
+    Returns:
+        str: What was written, for people.
+
+    Raises:
+        InputError: `source` cannot be read, `target` exists or has another suffix.
+    """
+    suffix = osp.splitext(target)[1]
+    if suffix not in ('.pth', '.ckpt', '.safetensors'):
+        raise InputError(f'convert: {target}: the suffix says the form: .pth, .ckpt or .safetensors.')
+    if osp.lexists(target):
+        raise InputError(f'convert: {target}: exists already. Move it away, or give another name.')
+    folder = osp.dirname(target) or '.'
+    if not osp.isdir(folder):
+        raise InputError(f'convert: {target}: there is no folder {folder}.')
+    weights = {key: value.contiguous().clone() for key, value in read_weights(source, 'convert', param_key).items()}
+    if suffix == '.safetensors':
+        save_safetensors(weights, target)
+    elif suffix == '.pth':
+        atomic_save({'params': weights}, target)
+    else:
+        named = {f'net.{key}': value for key, value in weights.items()}
+        atomic_save({'state_dict': named, 'epoch': 0, 'global_step': 0, **LIGHTNING}, target)
+    return f'{len(weights)} tensors, fingerprint {fingerprint(weights)}'
+
+
+def save_safetensors(weights, path):
+    """Write tensors as .safetensors, atomically."""
+
+    def write(temporary):
+        save_file(weights, temporary)
+        os.chmod(temporary, 0o644)  # safetensors leaves it readable for its owner alone
+
+    _atomic(path, write)
 
 
 def save_half(weights, path):
     """Write weights in half precision as .safetensors; return the sha256 of the file."""
-    save_file({key: value.detach().cpu().half().contiguous() for key, value in weights.items()}, path)
-    os.chmod(path, 0o644)  # safetensors leaves it readable for its owner alone
+    save_safetensors({key: value.detach().cpu().half().contiguous() for key, value in weights.items()}, path)
     return sha256(path)
 
 

@@ -1,4 +1,4 @@
-"""The `basicsr` command: `train`, `test`, `init`. Thin: BasicSR's own pipelines do the work."""
+"""The `basicsr` command: `train`, `test`, `restore`, `convert`, `init`. Thin: BasicSR's own pipelines do the work."""
 
 import argparse
 import os
@@ -10,11 +10,12 @@ from os import path as osp
 import torch
 import yaml
 
-from basicsr_unlearn import __version__, compat
+from basicsr_unlearn import __version__, checkpoint, compat, restore_folder
 from basicsr_unlearn.errors import Diverged, InputError
 
 OK, BAD_INPUT, DIVERGED = 0, 2, 3
 RECIPES = [osp.join(osp.dirname(__file__), 'recipes'), osp.join(osp.dirname(__file__), os.pardir, 'options')]
+REQUIRED = (('name', str), ('model_type', str), ('num_gpu', (int, str)), ('datasets', dict), ('path', dict))
 STATUS = """exit status:
   0  finished, or stopped by a rule of the option file
   2  bad input: one line says which option and what to do; nothing was created
@@ -71,6 +72,22 @@ def init(options):
     return OK
 
 
+def restore(options):
+    """Restore a folder of pictures: restore_folder.py."""
+    tree = _read_option_file(options.opt, (('network_g', dict), ('path', dict)))
+    number, skipped = restore_folder.run(options.input, options.output, tree, options.weights, options.compare)
+    print(f'restored {number} pictures into {options.output}')
+    if skipped:
+        print(f'left alone {len(skipped)} files that are no pictures: {", ".join(skipped[:5])}')
+    return OK
+
+
+def convert(options):
+    """Write weights in another form: checkpoint.convert."""
+    print(f'wrote {options.target}: {checkpoint.convert(options.source, options.target, options.param_key)}')
+    return OK
+
+
 def _pipeline(pipeline, options):
     shadow = compat.basicsr_is_shadowed()
     if shadow:
@@ -90,7 +107,7 @@ def _pipeline(pipeline, options):
     return OK
 
 
-def _read_option_file(path):
+def _read_option_file(path, required=REQUIRED):
     """Read an option file as far as needed to say in one line what is wrong with it."""
     if not osp.isfile(path):
         raise InputError(f'-opt {path}: no such file.')
@@ -105,13 +122,13 @@ def _read_option_file(path):
         ) from None
     if not isinstance(tree, dict):
         raise InputError(f'-opt {path}: holds no options. Write one with: basicsr init quickstart')
-    for key, kind in (('name', str), ('model_type', str), ('num_gpu', (int, str)), ('datasets', dict), ('path', dict)):
+    for key, kind in required:
         if not isinstance(tree.get(key), kind):
             raise InputError(f'-opt {path}: {key}: {tree.get(key)!r} is missing or of the wrong type.')
     for key, value in tree['path'].items():
         if ('pretrain_network' in key or 'resume_state' in key) and not isinstance(value, (str, type(None))):
             raise InputError(f'-opt {path}: path: {key}: {value!r} must be the name of a file, or ~.')
-    for key, section in tree['datasets'].items():
+    for key, section in tree['datasets'].items() if ('datasets', dict) in required else ():
         if not isinstance(section, dict):
             raise InputError(f'-opt {path}: datasets: {key}: must be a section of keys.')
     return tree
@@ -182,6 +199,21 @@ def _parser():
         )
         command.add_argument('--local_rank', type=int, default=0, help=argparse.SUPPRESS)
         command.set_defaults(run=run)
+    restore_folder.add_command(commands, restore)
+    text = 'write weights in another form, bit for bit, and never over a file'
+    command = commands.add_parser(
+        'convert',
+        help=text,
+        description=text
+        + ". The suffix of OUT says which: .pth (BasicSR), .ckpt (Lightning, as PromptIR's and AdaIR's "
+        'test scripts read it), .safetensors. IN may be any of them.',
+    )
+    command.add_argument('source', metavar='IN')
+    command.add_argument('target', metavar='OUT')
+    command.add_argument(
+        '--param_key', default='params', metavar='KEY', help='entry of IN, for example params_ema. Default: params'
+    )
+    command.set_defaults(run=convert)
     text = 'write the option files of a recipe into the current directory, never over an existing file'
     command = commands.add_parser('init', help=text, description=text + '.')
     command.add_argument(

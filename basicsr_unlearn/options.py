@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import os
 import re
+import shutil
 
 from basicsr_unlearn.errors import InputError
 
@@ -97,7 +98,9 @@ def level_in_db(value, input_psnr):
 
 
 def tile_options(opt):
-    """Return `tile` and `overlap` of `val: tile` and `val: tile_overlap` (defaults: no tiles, 32 pixels).
+    """Return `tile`, `overlap` and `multiple` of `val: tile`, `tile_overlap` and `size_multiple` for `restore`.
+
+    Defaults: no tiles, 32 pixels, what the network says of itself.
 
     Raises:
         InputError: They are no numbers of pixels, or the tiles would not advance.
@@ -106,7 +109,22 @@ def tile_options(opt):
     tile, overlap = val.get('tile'), val.get('tile_overlap', 32)
     if tile is not None and not (isinstance(tile, int) and isinstance(overlap, int) and 0 <= overlap < tile):
         raise InputError(f'val: tile: {tile} with tile_overlap: {overlap}: give pixels, the overlap below the tile.')
-    return {'tile': tile, 'overlap': overlap}
+    multiple = val.get('size_multiple')
+    if multiple is not None and (not isinstance(multiple, int) or multiple < 1):
+        raise InputError(f'val: size_multiple: {multiple} must be a positive whole number of pixels, or ~.')
+    return {'tile': tile, 'overlap': overlap, 'multiple': multiple}
+
+
+def check_speed_options(train, on_cpu):
+    """Raise InputError for an `amp` or `compile` that cannot work."""
+    amp, wants_compiler = train.get('amp'), train.get('compile', False)
+    if amp not in (None, 'bf16'):
+        raise InputError(f'train: amp: {amp} is unknown. Set bf16, or ~ for float32.')
+    if not isinstance(wants_compiler, bool):
+        raise InputError(f'train: compile: {wants_compiler!r} must be true or false.')
+    compiler = os.environ.get('CXX', 'g++')
+    if wants_compiler and on_cpu and not shutil.which(compiler):
+        raise InputError(f'train: compile: true needs a C++ compiler on a CPU: {compiler} is not installed.')
 
 
 def check_numbers(option, tree):

@@ -1,6 +1,10 @@
 import hashlib
 import json
 import os
+import re
+import subprocess
+import sys
+from argparse import Namespace
 
 import pytest
 import torch
@@ -8,6 +12,7 @@ from conftest import make_net
 from safetensors.torch import save_file
 
 from basicsr_unlearn import checkpoint
+from basicsr_unlearn.cli import main
 from basicsr_unlearn.errors import InputError
 
 
@@ -54,9 +59,84 @@ class Attack:
 def test_code_in_a_checkpoint_is_not_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({'params': Attack()}, 'w.pth')
-    with pytest.raises(InputError, match='cannot be read safely|can be read safely'):
+    with pytest.raises(InputError, match='would run code. If you trust it') as error:
         checkpoint.load_weights('w.pth', 'path: pretrain_network_g')
-    assert not os.path.exists('owned')
+    assert not os.path.exists('owned') and 'mkdir' in str(error.value) and '\n' not in str(error.value)
+
+
+def test_the_way_out_of_a_file_with_more_than_weights(tmp_path):
+    """The command of the error message, on a Lightning file with a Namespace of options."""
+    state = make_net().state_dict()
+    path, clean = str(tmp_path / 'in.ckpt'), str(tmp_path / 'out.pth')
+    torch.save({'state_dict': {f'net.{k}': v for k, v in state.items()}, 'hparams': Namespace(lr=1)}, path)
+    with pytest.raises(InputError) as error:
+        checkpoint.load_weights(path, 'x')
+    code = re.search(r'python -c "(.+)" IN.ckpt OUT.pth', str(error.value))[1]
+    subprocess.run([sys.executable, '-c', code, path, clean], check=True)
+    assert same(checkpoint.load_weights(clean, 'x'), state)
+
+
+@pytest.mark.parametrize('suffix', ['pth', 'ckpt', 'safetensors'])
+def test_damaged_files(suffix, tmp_path):
+    whole, damaged = str(tmp_path / f'whole.{suffix}'), str(tmp_path / f'damaged.{suffix}')
+    torch.save({'params': make_net().state_dict()}, tmp_path / 'w.pth')
+    checkpoint.convert(str(tmp_path / 'w.pth'), whole)
+    with open(whole, 'rb') as file:
+        content = file.read()
+    for text in (content[: len(content) // 2], content[:7], b'no weights', b''):
+        with open(damaged, 'wb') as file:
+            file.write(text)
+        with pytest.raises(InputError, match='is damaged or no checkpoint at all') as error:
+            checkpoint.load_weights(damaged, 'path: pretrain_network_g')
+        assert '\n' not in str(error.value)
+
+
+def test_round_trips_are_bit_identical(tmp_path):
+    """The authors' Lightning layout to BasicSR's, to safetensors, and back."""
+    state = {key: value.clone() for key, value in make_net().state_dict().items()}
+    state['output.weight'] = state['output.weight'].half()  # the types of the file stay, too
+    lightning = {
+        'state_dict': {f'net.{k}': v for k, v in state.items()},
+        'epoch': 119,
+        'callbacks': {'x': {'best': 1.0}},
+    }
+    torch.save(lightning, tmp_path / 'a.ckpt')
+    chain = ['a.ckpt', 'b.pth', 'c.safetensors', 'd.pth', 'e.ckpt']
+    for before, after in zip(chain, chain[1:], strict=False):
+        assert main(['convert', str(tmp_path / before), str(tmp_path / after)]) == 0
+    back = torch.load(tmp_path / 'e.ckpt', weights_only=True)
+    assert list(back['state_dict']) and same(back['state_dict'], lightning['state_dict'])
+    assert all(back['state_dict'][key].dtype == value.dtype for key, value in lightning['state_dict'].items())
+    assert {'epoch', 'global_step', 'pytorch-lightning_version'} <= set(back)
+    assert same(torch.load(tmp_path / 'd.pth', weights_only=True)['params'], state)
+
+
+def test_convert_refuses(tmp_path, capsys):
+    torch.save({'params': {'a': torch.zeros(2)}}, tmp_path / 'w.pth')
+    source = str(tmp_path / 'w.pth')
+    for target, words in (
+        (source, 'exists already'),
+        (str(tmp_path / 'w.onnx'), 'suffix'),
+        (str(tmp_path / 'none' / 'w.ckpt'), 'no folder'),
+    ):
+        assert main(['convert', source, target]) == 2
+        assert words in capsys.readouterr().err
+    assert main(['convert', str(tmp_path / 'x.pth'), str(tmp_path / 'y.pth')]) == 2
+    assert os.listdir(tmp_path) == ['w.pth']
+
+
+def test_loading_says_what_was_loaded_and_that_it_changed_something(tmp_path):
+    path = str(tmp_path / 'w.pth')
+    state = make_net(1).state_dict()
+    torch.save({'params': state}, path)
+    net = make_net(0)
+    found = checkpoint.load_into(net, path, 'x')
+    assert found == f'{len(state)} of {len(state)} tensors, fingerprint {checkpoint.fingerprint(net.state_dict())}'
+    with pytest.raises(InputError, match='changed nothing'):
+        checkpoint.load_into(net, path, 'x')
+    other = {**state, 'output.weight': state['output.weight'] + 1e-6}
+    assert checkpoint.fingerprint(other) != checkpoint.fingerprint(state)
+    assert checkpoint.fingerprint(dict(reversed(state.items()))) == checkpoint.fingerprint(state)
 
 
 def test_misfits_are_named(tmp_path):

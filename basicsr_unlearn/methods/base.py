@@ -52,7 +52,7 @@ class UnlearnMethod:
 
     def trainable(self, net):
         """Return the parameters that may move, before the optimizer is built."""
-        return net.parameters()
+        return [parameter for parameter in net.parameters() if parameter.requires_grad]
 
     def setup(self):
         """Prepare, once, before iteration 1 (caches, masks, teachers)."""

@@ -1,12 +1,16 @@
 """A BasicSR model for restorers: SRModel that takes images of any size and reads any checkpoint safely."""
 
+from collections import OrderedDict
+from os import path as osp
+
 import torch
 
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 from basicsr_unlearn.checkpoint import load_into
-from basicsr_unlearn.models.inference import restore
+from basicsr_unlearn.models.evaluation import Evaluator
+from basicsr_unlearn.models.inference import measuring, restore
 from basicsr_unlearn.options import tile_options
 
 
@@ -14,18 +18,75 @@ from basicsr_unlearn.options import tile_options
 class RestorationModel(SRModel):
     """SRModel for training and testing all-in-one restorers.
 
-    It differs in two methods: `test` takes images of any size (padding, and the tiles of `val: tile`), and
-    `load_network` reads .pth, .ckpt, .safetensors and `zoo:` files without running code from them.
+    It differs in four ways: `test` takes images of any size (padding, and the tiles of `val: tile`), `load_network`
+    reads .pth, .ckpt, .safetensors and `zoo:` files without running code from them, and validation hands every metric
+    the images that it asks for (evaluation.py), each process its share. What validation logs, keeps and writes, and
+    where, is BasicSR's. And `train: amp: bf16` trains under bfloat16 autocast, `train: compile: true` with a compiled
+    network; measuring is float32 and not compiled always.
     """
+
+    def model_to_device(self, net):
+        if self.is_train and self.opt['train'].get('compile'):
+            net.compile()  # in place: the keys of its state stay
+        return super().model_to_device(net)
+
+    def autocast(self):
+        """Return the context of a training forward: bfloat16 autocast if `train: amp: bf16`, else nothing."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.opt['train'].get('amp') == 'bf16')
+
+    def forward_for_training(self, images):
+        """Send (N, 3, H, W) through network_g, under autocast if `train: amp` says so; float32 comes back."""
+        with self.autocast():
+            return self.net_g(images).float()
+
+    def optimize_parameters(self, current_iter):
+        """Make one step with the losses of SRModel: `pixel_opt` and `perceptual_opt`."""
+        self.optimizer_g.zero_grad(set_to_none=True)
+        self.output = self.forward_for_training(self.lq)
+        losses = OrderedDict()
+        if self.cri_pix:
+            losses['l_pix'] = self.cri_pix(self.output, self.gt)
+        if self.cri_perceptual:
+            found = zip(('l_percep', 'l_style'), self.cri_perceptual(self.output, self.gt), strict=True)
+            losses.update((name, value) for name, value in found if value is not None)
+        sum(losses.values()).backward()
+        self.optimizer_g.step()
+        self.log_dict = self.reduce_loss_dict(losses)
+        if self.ema_decay > 0:
+            self.model_ema(decay=self.ema_decay)
 
     def test(self):
         net = self.get_bare_model(getattr(self, 'net_g_ema', self.net_g))
-        training = net.training
-        net.eval()
-        with torch.no_grad():
+        with measuring(net):
             self.output = restore(net, self.lq, **tile_options(self.opt))
-        net.train(training)
+
+    def dist_validation(self, dataloader, current_iter, tb_logger, save_img):
+        self.nondist_validation(dataloader, current_iter, tb_logger, save_img)  # the evaluator knows its share
+
+    def nondist_validation(self, dataloader, current_iter, tb_logger, save_img):
+        name = dataloader.dataset.opt['name']
+        net = self.get_bare_model(getattr(self, 'net_g_ema', self.net_g))
+        evaluator = Evaluator(self.opt, self.device, self.opt['val'].get('metrics') or {})
+        save_to = (lambda image: self._picture_path(name, image, current_iter)) if save_img else None
+        found = evaluator.measure({'result': net}, dataloader.dataset, name, save_to)
+        if not found:
+            return
+        self.metric_results = {metric: values['result'] for metric, values in found.items()}
+        self._initialize_best_metric_results(name)
+        for metric in evaluator.metrics:
+            record = self.best_metric_results[name][metric.name]
+            if record['iter'] == -1 and record['better'] != metric.better:  # BasicSR knows only what the file says
+                record.update(better=metric.better, val=-record['val'])
+            self._update_best_metric_result(name, metric.name, self.metric_results[metric.name], current_iter)
+        self._log_validation_metric_values(current_iter, name, tb_logger)
+
+    def _picture_path(self, dataset_name, name, iteration):
+        """Return BasicSR's path of a validation picture."""
+        folder = self.opt['path']['visualization']
+        if self.opt['is_train']:
+            return osp.join(folder, name, f'{name}_{iteration}.png')
+        return osp.join(folder, dataset_name, f'{name}_{self.opt["val"].get("suffix") or self.opt["name"]}.png')
 
     def load_network(self, net, load_path, strict=True, param_key='params'):
-        load_into(self.get_bare_model(net), load_path, 'path: pretrain_network', param_key, strict)
-        get_root_logger().info(f'Loaded {load_path}.')
+        loaded = load_into(self.get_bare_model(net), load_path, 'path: pretrain_network', param_key, strict)
+        get_root_logger().info(f'Loaded {load_path}: {loaded}.')

@@ -36,8 +36,8 @@ class Run:
     def ask_original(self, images):
         """Restore (N, 3, H, W) with the original, without gradient."""
         self.cost += len(images)
-        with torch.no_grad():
-            return self.original(images)
+        with torch.no_grad(), self._model.autocast():
+            return self.original(images).float()
 
     def load(self, which):
         """Build a frozen network with the weights of `path: pretrain_network_{which}`."""
@@ -45,7 +45,8 @@ class Run:
         net = build_network(self._model.opt['network_g']).to(self.device)
         option = f'pretrain_network_{which}'
         strict = which == 'oracle' or path.get('strict_load_g', True)
-        load_into(net, path[option], f'path: {option}', path.get(f'param_key_{which}', 'params'), strict)
+        loaded = load_into(net, path[option], f'path: {option}', path.get(f'param_key_{which}', 'params'), strict)
+        self.logger.info(f'Loaded the {which} from {path[option]}: {loaded}.')
         return net.eval().requires_grad_(False)
 
     def forward(self, *images):
@@ -58,4 +59,4 @@ class Run:
             tuple[Tensor]: The results, split as the images were.
         """
         self.cost += 3 * sum(map(len, images))
-        return self._model.net_g(torch.cat(images)).split([len(image) for image in images])
+        return self._model.forward_for_training(torch.cat(images)).split([len(image) for image in images])

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import torch
 
+from basicsr_unlearn.models.inference import measuring
 from basicsr_unlearn.options import level_in_db
 
 
@@ -35,12 +36,8 @@ class Probes:
 
     def measure(self, net):
         """Return the mean PSNR (dB) of the restored probes: `forget`, and `retain/NAME` for each retain source."""
-        training = net.training
-        net.eval()
-        with torch.no_grad():
-            result = {name: _psnr(net(lq), gt) for name, (lq, gt) in self.pairs.items()}
-        net.train(training)
-        return result
+        with measuring(net):
+            return {name: _psnr(net(lq), gt) for name, (lq, gt) in self.pairs.items()}
 
 
 def _psnr(pred, gt):
