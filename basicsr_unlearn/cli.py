@@ -165,55 +165,10 @@ def _parser():
     )
     parser.add_argument('--version', action='version', version=_version())
     commands = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
-    for name, run, text in (
-        ('train', train, 'train or unlearn by an option file; writes experiments/ and tb_logger/'),
-        ('test', test, 'measure a network by an option file; writes results/'),
-    ):
-        command = commands.add_parser(
-            name,
-            help=text,
-            description=text + ' in the current directory.',
-            epilog=STATUS,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        command.add_argument('-opt', required=True, metavar='FILE', help='option file (YAML)')
-        command.add_argument(
-            '--launcher',
-            choices=['none', 'pytorch', 'slurm'],
-            default='none',
-            help='pytorch: started by torchrun, one process per GPU (or per CPU process). Default: none',
-        )
-        command.add_argument(
-            '--auto_resume',
-            action='store_true',
-            help='go on from the newest state in experiments/NAME, if there is one',
-        )
-        command.add_argument(
-            '--debug', action='store_true', help='name becomes debug_NAME: print every iteration, no tb'
-        )
-        command.add_argument(
-            '--force_yml',
-            nargs='+',
-            metavar='KEY=VALUE',
-            help='change options, for example train:total_iter=100 datasets:train:gt_size=48',
-        )
-        command.add_argument('--local_rank', type=int, default=0, help=argparse.SUPPRESS)
-        command.set_defaults(run=run)
+    _add_pipeline(commands, 'train', train, 'train or unlearn by an option file; writes experiments/ and tb_logger/')
+    _add_pipeline(commands, 'test', test, 'measure a network by an option file; writes results/')
     restore_folder.add_command(commands, restore)
-    text = 'write weights in another form, bit for bit, and never over a file'
-    command = commands.add_parser(
-        'convert',
-        help=text,
-        description=text
-        + ". The suffix of OUT says which: .pth (BasicSR), .ckpt (Lightning, as PromptIR's and AdaIR's "
-        'test scripts read it), .safetensors. IN may be any of them.',
-    )
-    command.add_argument('source', metavar='IN')
-    command.add_argument('target', metavar='OUT')
-    command.add_argument(
-        '--param_key', default='params', metavar='KEY', help='entry of IN, for example params_ema. Default: params'
-    )
-    command.set_defaults(run=convert)
+    _add_convert(commands)
     text = 'write the option files of a recipe into the current directory, never over an existing file'
     command = commands.add_parser('init', help=text, description=text + '.')
     command.add_argument(
@@ -223,6 +178,57 @@ def _parser():
     )
     command.set_defaults(run=init)
     return parser
+
+
+def _add_pipeline(commands, name, run, text):
+    command = commands.add_parser(
+        name,
+        help=text,
+        description=text + ' in the current directory.',
+        epilog=STATUS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument('-opt', required=True, metavar='FILE', help='option file (YAML)')
+    command.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm'],
+        default='none',
+        help='pytorch: started by torchrun, one process per GPU (or per CPU process). Default: none',
+    )
+    command.add_argument(
+        '--auto_resume',
+        action='store_true',
+        help='go on from the newest state in experiments/NAME, if there is one',
+    )
+    command.add_argument(
+        '--debug',
+        action='store_true',
+        help='dry run as debug_NAME: 16 iterations, two images of each set, then an estimate of time and memory',
+    )
+    command.add_argument(
+        '--force_yml',
+        nargs='+',
+        metavar='KEY=VALUE',
+        help='change options, for example train:total_iter=100 datasets:train:gt_size=48',
+    )
+    command.add_argument('--local_rank', type=int, default=0, help=argparse.SUPPRESS)
+    command.set_defaults(run=run)
+
+
+def _add_convert(commands):
+    text = 'write weights in another form, bit for bit, and never over a file'
+    command = commands.add_parser(
+        'convert',
+        help=text,
+        description=f"{text}. The suffix of OUT says which: .pth (BasicSR), .ckpt (Lightning, as PromptIR's and "
+        "AdaIR's test scripts read it), .safetensors. IN may be any of them.",
+    )
+    command.add_argument('source', metavar='IN')
+    command.add_argument('target', metavar='OUT')
+    command.add_argument(
+        '--param_key', default='params', metavar='KEY', help='entry of IN, for example params_ema. Default: params'
+    )
+    command.set_defaults(run=convert)
 
 
 def _version():

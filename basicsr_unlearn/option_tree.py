@@ -43,6 +43,7 @@ TRAIN = (
     'warmup_iter',
     'ema_decay',
 )
+TRAIN_ADDED = ('planned_iter',)  # by a debug run
 VAL = ('val_freq', 'save_img', 'pbar', 'suffix', 'metrics', 'tile', 'tile_overlap', 'size_multiple')
 LOGGER = ('print_freq', 'save_checkpoint_freq', 'use_tb_logger', 'wandb', 'keep_last', 'private')
 LOADER = (
@@ -102,7 +103,7 @@ def check_unlearn_options(opt):
     _require('train', train, ('method', 'optim_g', 'scheduler', 'total_iter'))
     _require('logger', opt['logger'], ('print_freq', 'save_checkpoint_freq', 'use_tb_logger'))
     _require('val', val or {'val_freq': 0, 'save_img': False}, ('val_freq', 'save_img'))
-    check_keys('train', train, TRAIN)
+    check_keys('train', train, TRAIN + TRAIN_ADDED)
     check_keys('path', opt['path'], PATH + PATH_ADDED_BY_BASICSR)
     check_keys('logger', opt['logger'], LOGGER)
     check_keys('val', val or {}, VAL)

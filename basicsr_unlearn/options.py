@@ -8,6 +8,10 @@ import shutil
 
 from basicsr_unlearn.errors import InputError
 
+OUR_MODELS = ('UnlearnModel', 'RestorationModel')
+DRY_ITERATIONS = 16  # of a dry run; BasicSR validates and saves after every eighth
+DRY_IMAGES = 2  # of each validation set
+
 
 @dataclasses.dataclass
 class StopOptions:
@@ -136,8 +140,15 @@ def check_numbers(option, tree):
             raise InputError(f'{option}: {key}: {value} is read as text. Write !!float {value}.')
 
 
+def is_dry_run(opt):
+    """Return whether an option tree is that of a training with `--debug`: BasicSR puts the word into its name."""
+    return bool(opt.get('is_train')) and 'debug' in opt['name']
+
+
 def prepare(opt):
     """Expand `~`, `${NAME}` and `${NAME:-default}` in every path, and hand the seed to the data sets.
+
+    In a dry run of a model of ours also cut `total_iter`, and remember it as `planned_iter`.
 
     Args:
         opt (dict): What `parse_options` made of the file; changed in place, before anybody else sees it.
@@ -153,6 +164,10 @@ def prepare(opt):
     if opt.get('model_type') == 'UnlearnModel' and not path.get('pretrain_network_original'):
         path['pretrain_network_original'] = path.get('pretrain_network_g')  # resume replaces pretrain_network_g
         path['param_key_original'] = path.get('param_key_g', 'params')
+    train = opt.get('train') or {}
+    if is_dry_run(opt) and opt.get('model_type') in OUR_MODELS and isinstance(train.get('total_iter'), (int, float)):
+        train['planned_iter'] = train['total_iter']
+        train['total_iter'] = min(train['total_iter'], DRY_ITERATIONS)
     return opt
 
 

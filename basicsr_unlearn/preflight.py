@@ -24,7 +24,6 @@ from basicsr_unlearn.metrics.chosen import TABLE, choose_metrics
 
 ALL_PIXELS = 1000  # files; above that, only headers are read
 OUR_DATASETS = ('ForgetRetainPairedDataset', *option_tree.SETS)
-OUR_MODELS = ('UnlearnModel', 'RestorationModel')
 
 
 def check(opt):
@@ -41,13 +40,13 @@ def check(opt):
     ours = any(
         isinstance(section, dict) and section.get('type') in OUR_DATASETS for section in opt['datasets'].values()
     )
-    if opt.get('model_type') not in OUR_MODELS and not ours:
+    if opt.get('model_type') not in options.OUR_MODELS and not ours:
         return
     if unlearning:
         option_tree.check_unlearn_options(opt)
         _check_method(opt['train']['method'])
         _check_optimization(opt['train'])
-    if opt.get('model_type') in OUR_MODELS:
+    if opt.get('model_type') in options.OUR_MODELS:
         options.check_speed_options(opt.get('train') or {}, on_cpu=opt['num_gpu'] == 0)
         _check_metrics(opt, unlearning)
     files = []
@@ -55,7 +54,7 @@ def check(opt):
         files += _check_dataset(key, section)
     if opt['rank'] == 0:
         _check_files(files)
-    if opt.get('model_type') in OUR_MODELS:
+    if opt.get('model_type') in options.OUR_MODELS:
         _check_network(opt)
 
 

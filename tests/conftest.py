@@ -69,7 +69,6 @@ def options(pairs, weights):
             'scale': 1,
             'num_gpu': 0,
             'manual_seed': 3,
-            'find_unused_parameters': True,
             'datasets': {
                 'train': {
                     'name': 'train',

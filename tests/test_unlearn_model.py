@@ -255,11 +255,17 @@ def test_tensorboard(options, run, tmp_path):
 
 
 def test_debug_validates_on_the_way_and_writes_no_tensorboard(options, run):
-    options['train']['total_iter'] = 9
+    options['train']['total_iter'] = 100
     status, home = run(options, '--debug')
     assert status == 0 and not (home / 'tb_logger').exists()
     assert 'Validation haze (forget) @ 8 iter' in log_text(home, 'debug_tiny')
-    assert summary(home, 'debug_tiny')['iterations'] == 9
+    result = summary(home, 'debug_tiny')
+    assert result['iterations'] == 16 and [entry['images'] for entry in result['sets']] == [2, 2]
+    estimate = re.search(
+        r'Dry run: (\S+) s for an iteration.* 100 iterations take about (\d+) s', log_text(home, 'debug_tiny')
+    )
+    assert float(estimate[2]) == pytest.approx(100 * float(estimate[1]), abs=1)
+    assert 'Peak memory' in log_text(home, 'debug_tiny')
 
 
 def test_private_runs_show_no_forget_picture(options, run):

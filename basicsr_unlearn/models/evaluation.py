@@ -12,7 +12,7 @@ from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.metrics.chosen import TABLE, choose_metrics
 from basicsr_unlearn.metrics.protocol import centre_window
 from basicsr_unlearn.models.inference import measuring, restore
-from basicsr_unlearn.options import tile_options
+from basicsr_unlearn.options import DRY_IMAGES, is_dry_run, tile_options
 
 WHOLE = 1  # multiple of pixels that images are cut to
 
@@ -39,6 +39,7 @@ class Evaluator:
         self.tiles = tile_options(opt)
         val = opt.get('val') or {}
         self.metrics = choose_metrics({**TABLE, **(val.get('metrics') or {})} if metrics is None else metrics)
+        self.dry = is_dry_run(opt)
         self.groups = {}  # {form: rows of the metrics that want it}
         for row, metric in enumerate(self.metrics):
             self.groups.setdefault(metric.form, []).append(row)
@@ -62,7 +63,7 @@ class Evaluator:
             InputError: An image is too small for a metric, or a metric needs clean images.
         """
         totals = torch.zeros(len(self.metrics), len(nets), dtype=torch.float64)
-        mine = range(self.rank, len(dataset), self.world_size)
+        mine = range(self.rank, self.count(dataset), self.world_size)
         for index in tqdm(mine, title, unit='image', leave=False, disable=self.quiet):
             item, known = dataset[index], {}
             name = osp.splitext(osp.basename(item['lq_path']))[0]
@@ -74,9 +75,13 @@ class Evaluator:
         if self.world_size > 1:
             totals = totals.to(self.device)
             torch.distributed.all_reduce(totals)
-        means = (totals.cpu() / len(dataset)).tolist()
+        means = (totals.cpu() / self.count(dataset)).tolist()
         rows = [dict(zip(nets, row, strict=True)) for row in means]
         return {metric.name: row for metric, row in zip(self.metrics, rows, strict=True)}
+
+    def count(self, dataset):
+        """Return how many images of a set are measured: all, in a debug run a few."""
+        return min(len(dataset), DRY_IMAGES) if self.dry else len(dataset)
 
     def _measure(self, nets, item, form, known):
         """Return (metrics, nets) with the values of one image for the metrics of one form, 0 for the others."""

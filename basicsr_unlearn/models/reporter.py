@@ -81,7 +81,7 @@ class Reporter:
         save_img = (self.opt.get('val') or {}).get('save_img', False)
         for name, (dataset, role) in self.sets.items():
             after = self.measure(name, kept_iteration, net, save_img)
-            entry = {'name': name, 'role': role, 'images': len(dataset)}
+            entry = {'name': name, 'role': role, 'images': self.evaluator.count(dataset)}
             for metric, known in self.before[name].items():
                 known = {**known, 'unlearned': after[metric]}
                 entry[metric] = {column: known.get(column) for column in summary.COLUMNS}

@@ -9,9 +9,10 @@ from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 from basicsr_unlearn.checkpoint import load_into
+from basicsr_unlearn.models.dry_run import DryRun
 from basicsr_unlearn.models.evaluation import Evaluator
 from basicsr_unlearn.models.inference import measuring, restore
-from basicsr_unlearn.options import tile_options
+from basicsr_unlearn.options import is_dry_run, tile_options
 
 
 @MODEL_REGISTRY.register()
@@ -54,6 +55,16 @@ class RestorationModel(SRModel):
         self.log_dict = self.reduce_loss_dict(losses)
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
+        self._tick(current_iter)
+
+    def _tick(self, iteration):
+        """In a debug run: time the iteration, and estimate the whole after the last."""
+        if not is_dry_run(self.opt):
+            return
+        self.dry_run = getattr(self, 'dry_run', None) or DryRun(self.opt, self.device)
+        self.dry_run.tick()
+        if iteration >= self.opt['train']['total_iter']:
+            self.dry_run.log()
 
     def test(self):
         net = self.get_bare_model(getattr(self, 'net_g_ema', self.net_g))

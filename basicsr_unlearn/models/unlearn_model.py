@@ -107,6 +107,7 @@ class UnlearnModel(RestorationModel):
             self._look(current_iter)
         now = time.time()
         self.seconds, self.clock = self.seconds + now - self.clock, now
+        self._tick(self.opt['train']['total_iter'] if self.stopped_by else current_iter)
         if self.stopped_by:
             self.finish(current_iter)
             self._leave()
