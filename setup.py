@@ -1,4 +1,4 @@
-"""Install basicsr-unlearn: the package, and the option files of the quickstart as its recipes."""
+"""Install basicsr-unlearn: the package, and the option files that `basicsr init` writes."""
 
 import re
 from os import path as osp
@@ -13,6 +13,8 @@ def read(*parts):
         return file.read()
 
 
+RECIPES = {f'basicsr_unlearn.recipes.{name}': f'options/{name}' for name in ('quickstart', 'promptir', 'adair')}
+
 setup(
     name='basicsr-unlearn',
     version=re.search(r"__version__ = '(.+)'", read('basicsr_unlearn', '__init__.py'))[1],
@@ -21,9 +23,9 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     python_requires='>=3.10,<3.13',
-    packages=[*find_packages(include=['basicsr_unlearn', 'basicsr_unlearn.*']), 'basicsr_unlearn.recipes.quickstart'],
-    package_dir={'basicsr_unlearn.recipes.quickstart': 'options/quickstart'},
-    package_data={'basicsr_unlearn.recipes.quickstart': ['*.yml'], 'basicsr_unlearn': ['zoo/*']},
+    packages=[*find_packages(include=['basicsr_unlearn', 'basicsr_unlearn.*']), *RECIPES],
+    package_dir=RECIPES,
+    package_data={'basicsr_unlearn': ['zoo/*'], **{name: ['*.yml'] for name in RECIPES}},
     install_requires=[
         'basicsr>=1.4.2',  # brings tb-nightly, which is the tensorboard that we use: never require a second one
         'torch>=2.6',

@@ -173,8 +173,9 @@ def _parser():
     command = commands.add_parser('init', help=text, description=text + '.')
     command.add_argument(
         'recipe',
-        choices=['quickstart'],
-        help='quickstart: forget haze with the tiny network of this package; needs no download',
+        choices=['quickstart', 'promptir', 'adair'],
+        help='quickstart: forget haze with the tiny network of this package, no download; promptir, adair: the published '
+        'networks and data sets',
     )
     command.set_defaults(run=init)
     return parser

@@ -217,7 +217,7 @@ def measure(name, kinds, what, args):
                 'what': what,
                 'kind': kind,
                 'seconds': statistics.median(times[kind]),
-                'faster': statistics.median(b / a for a, b in zip(times[kind], times['plain'], strict=True)),
+                'faster': statistics.median(b / a for a, b in zip(times[kind], times[kinds[0]], strict=True)),
                 'peak_mib': peak_alone(name, kind, what),
             }
         )
@@ -237,12 +237,16 @@ def to_markdown(rows):
 
 
 def main():
+    kinds = ['plain', 'ours']
+    if torch.cuda.is_available():
+        kinds += ['plain bf16', 'ours bf16', 'ours compile', 'ours bf16 compile']
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--networks', nargs='+', choices=NETWORKS, default=NETWORKS)
     parser.add_argument('--options', type=json.loads, default={}, help='arguments of the network, as JSON')
     parser.add_argument('--patch', type=int, default=128, help='pixels')
     parser.add_argument('--images', type=int, default=1, help='per step')
     parser.add_argument('--rounds', type=int, default=7)
+    parser.add_argument('--kinds', nargs='+', default=kinds, help=f'rows; the first is the reference. Default: {kinds}')
     parser.add_argument('--json', metavar='FILE', help='write the rows there, too')
     parser.add_argument('--alone', nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -254,14 +258,11 @@ def main():
         finish()
         print(peak_of_this_process() - before)
         return
-    kinds = ['plain', 'ours']
-    if torch.cuda.is_available():
-        kinds += ['plain bf16', 'ours bf16', 'ours compile', 'ours bf16 compile']
     rows = []
     for name in args.networks:
         for what in ('forward', 'step'):
             print(f'{name}: {what} ...', file=sys.stderr, flush=True)
-            rows += measure(name, kinds, what, args)
+            rows += measure(name, args.kinds, what, args)
     print(to_markdown(rows))
     if args.json:
         with open(args.json, 'w', encoding='utf-8') as file:

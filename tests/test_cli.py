@@ -30,6 +30,14 @@ def test_version_names_the_package(capsys):
     assert f'basicsr-unlearn {basicsr_unlearn.__version__} (BasicSR 1.' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize('recipe', ['promptir', 'adair'])
+def test_init_writes_the_files_of_the_published_networks(recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(['init', recipe]) == 0
+    tasks = [f'{kind}_{task}.yml' for kind in ('retrain_without', 'unlearn') for task in ('haze', 'noise', 'rain')]
+    assert sorted(os.listdir()) == sorted(['train.yml', 'test.yml', *tasks])
+
+
 def test_init_writes_what_train_takes(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(['init', 'quickstart']) == 0
