@@ -8,13 +8,13 @@ import re
 from os import path as osp
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from basicsr_unlearn.errors import InputError
 
 ZOO = osp.join(osp.dirname(__file__), 'zoo')
-WRAPPERS = ('module.', '_orig_mod.', 'net.', 'net_g.')  # DDP, torch.compile, Lightning modules
+WRAPPERS = ('module.', '_orig_mod.')  # DistributedDataParallel, torch.compile
+MODULES = ('net.', 'net_g.')  # the network inside a Lightning module
 LIGHTNING = {'pytorch-lightning_version': '2.0.1'}  # the published one; readers migrate from here
 
 
@@ -25,7 +25,7 @@ def resolve(path):
 
 def atomic_save(content, path):
     """torch.save to a temporary file beside `path`, flushed to disk, then renamed: `path` is old or new, never half."""
-    _atomic(path, lambda temporary: torch.save(content, temporary))
+    atomic(path, lambda temporary: torch.save(content, temporary))
 
 
 def atomic_write(text, path):
@@ -35,10 +35,11 @@ def atomic_write(text, path):
         with open(temporary, 'w', encoding='utf-8') as file:
             file.write(text)
 
-    _atomic(path, write)
+    atomic(path, write)
 
 
-def _atomic(path, write):
+def atomic(path, write):
+    """Let `write` make a temporary file beside `path`, flush it to disk and rename it: `path` is old or new."""
     temporary = f'{path}.{os.getpid()}.tmp'
     try:
         write(temporary)
@@ -50,34 +51,42 @@ def _atomic(path, write):
             os.remove(temporary)
 
 
-def read_weights(path, option, param_key='params'):
+def read_weights(path, option, param_key='params', fallback=False, known=()):
     """Read the weights of one network as they are stored.
 
     Args:
         path (str): A .pth, .ckpt or .safetensors file, or `zoo:NAME`.
         option (str): Option that named it, for error messages.
-        param_key (str): Which entry holds them; if absent, `params`, `params_ema` and `state_dict` are tried, then the
-            root. Default: `params`.
+        param_key (str): Which entry holds them. For `params`, if it is absent, `params_ema`, `state_dict` and the root
+            are tried. Default: `params`.
+        fallback (bool): Try these also where another `param_key` is absent. Default: False.
+        known (collection): Keys of the network: prefixes are taken away only until one fits. Default: empty, take away
+            those of DistributedDataParallel and torch.compile, and from a Lightning file that of its network.
 
     Returns:
         dict[str, Tensor]: On the CPU, in the type of the file, without the prefixes of wrappers.
 
     Raises:
-        InputError: No such file, not a checkpoint, a file that needs code to be read, or no tensors in it.
+        InputError: No such file, not a checkpoint, a file that needs code to be read, no such entry, no tensors in it.
     """
     file = resolve(path)
     if not osp.isfile(file):
         raise InputError(f'{option}: {path}: no such file.')
-    content = _read(file, option, path)
-    for key in (param_key, 'params', 'params_ema', 'state_dict'):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
+    content, entry = _read(file, option, path), None
+    entries = [key for key, value in content.items() if isinstance(value, dict)] if isinstance(content, dict) else []
+    if param_key != 'params' and param_key not in entries and not fallback:
+        raise InputError(
+            f'{option}: {path}: has no entry {param_key}, only {", ".join(map(str, entries)) or "weights"}.'
+        )
+    for entry in (param_key, 'params', 'params_ema', 'state_dict', None):
+        if entry in entries:
+            content = content[entry]
             break
     weights = {k: v for k, v in content.items() if isinstance(v, torch.Tensor)} if isinstance(content, dict) else {}
     if not weights:
         raise InputError(f'{option}: {path}: holds no weights under {param_key}, params, params_ema or state_dict.')
-    for prefix in WRAPPERS * 2:
-        if all(key.startswith(prefix) for key in weights):
+    for prefix in (WRAPPERS + MODULES if known or entry == 'state_dict' else WRAPPERS) * 2:
+        if not any(key in known for key in weights) and all(key.startswith(prefix) for key in weights):
             weights = {key[len(prefix) :]: value for key, value in weights.items()}
     return weights
 
@@ -87,28 +96,26 @@ def _read(file, option, path):
         if file.endswith('.safetensors'):
             return load_file(file)
         return torch.load(file, map_location='cpu', weights_only=True)
-    except pickle.UnpicklingError as error:
-        needs = re.search(r'GLOBAL (\S+)', str(error))
+    except Exception as error:  # whatever a damaged file makes of the readers
+        needs = re.search(r'GLOBAL (\S+)', str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if needs is None:
-            raise InputError(f'{option}: {path}: is damaged or no checkpoint at all. Fetch or save it again.') from None
+            reason = (str(error).strip() or type(error).__name__).split('\n')[0][:80]
+            raise InputError(f'{option}: {path}: is damaged or no checkpoint at all ({reason}).') from None
         raise InputError(
             f'{option}: {path}: holds more than weights ({needs[1]}), and reading that would run code. '
             'If you trust it, keep the weights alone: '
             'python -c "import torch, sys; c = torch.load(sys.argv[1], weights_only=False); '
-            "torch.save({'params': c.get('state_dict', c)}, sys.argv[2])\" IN.ckpt OUT.pth"
+            "torch.save({'state_dict': c.get('state_dict', c)}, sys.argv[2])\" IN.ckpt OUT.ckpt"
         ) from None
-    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).strip().split('\n')[0][:120]
-        raise InputError(f'{option}: {path}: is damaged or no checkpoint at all ({reason}).') from None
 
 
-def load_weights(path, option, param_key='params'):
+def load_weights(path, option, param_key='params', fallback=False, known=()):
     """Read the weights of one network as `read_weights` does, floating point numbers as float32."""
-    weights = read_weights(path, option, param_key)
+    weights = read_weights(path, option, param_key, fallback, known)
     return {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
 
 
-def load_into(net, path, option, param_key='params', strict=True):
+def load_into(net, path, option, param_key='params', strict=True, fallback=False):
     """Load weights into a network.
 
     Returns:
@@ -118,7 +125,8 @@ def load_into(net, path, option, param_key='params', strict=True):
         InputError: `strict` and the keys or shapes differ (the first few are named), nothing fits at all, or loading
             changed nothing.
     """
-    weights, own = load_weights(path, option, param_key), net.state_dict()
+    own = net.state_dict()
+    weights = load_weights(path, option, param_key, fallback, own)
     missing = [key for key in own if key not in weights]
     extra = [key for key in weights if key not in own]
     shapes = [
@@ -195,7 +203,7 @@ def save_safetensors(weights, path):
         save_file(weights, temporary)
         os.chmod(temporary, 0o644)  # safetensors leaves it readable for its owner alone
 
-    _atomic(path, write)
+    atomic(path, write)
 
 
 def save_half(weights, path):

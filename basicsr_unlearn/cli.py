@@ -174,8 +174,8 @@ def _parser():
     command.add_argument(
         'recipe',
         choices=['quickstart', 'promptir', 'adair'],
-        help='quickstart: forget haze with the tiny network of this package, no download; promptir, adair: the published '
-        'networks and data sets',
+        help='quickstart: forget haze with the tiny network of this package, without a download; promptir, adair: the '
+        'published networks and data sets',
     )
     command.set_defaults(run=init)
     return parser

@@ -206,7 +206,7 @@ def _parse_options(original, root_path, is_train=True):
     from basicsr_unlearn.options import prepare
 
     opt, args = original(root_path, is_train=is_train)
-    prepare(opt)
+    prepare(opt, args.debug)
     for check in checks:
         check(opt)
     return opt, args

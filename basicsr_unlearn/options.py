@@ -119,15 +119,27 @@ def tile_options(opt):
     return {'tile': tile, 'overlap': overlap, 'multiple': multiple}
 
 
-def check_speed_options(train, on_cpu):
-    """Raise InputError for an `amp` or `compile` that cannot work."""
+def check_speed_options(train, num_gpu, distributed):
+    """Raise InputError for an `amp` or `compile` that cannot work.
+
+    Args:
+        train (dict): The section.
+        num_gpu (int): How many this process uses; several without a launcher mean DataParallel, whose threads know
+            neither bfloat16 nor the compiled network.
+        distributed (bool): Whether a launcher started the run.
+    """
     amp, wants_compiler = train.get('amp'), train.get('compile', False)
     if amp not in (None, 'bf16'):
         raise InputError(f'train: amp: {amp} is unknown. Set bf16, or ~ for float32.')
     if not isinstance(wants_compiler, bool):
         raise InputError(f'train: compile: {wants_compiler!r} must be true or false.')
+    if (amp or wants_compiler) and num_gpu > 1 and not distributed:
+        raise InputError(
+            f'train: {"amp" if amp else "compile"}: does not work on {num_gpu} GPUs of one process. Start with '
+            'torchrun and --launcher pytorch, or set num_gpu: 1.'
+        )
     compiler = os.environ.get('CXX', 'g++')
-    if wants_compiler and on_cpu and not shutil.which(compiler):
+    if wants_compiler and num_gpu == 0 and not shutil.which(compiler):
         raise InputError(f'train: compile: true needs a C++ compiler on a CPU: {compiler} is not installed.')
 
 
@@ -141,14 +153,14 @@ def check_numbers(option, tree):
 
 
 def is_dry_run(opt):
-    """Return whether an option tree is that of a training with `--debug`: BasicSR puts the word into its name."""
-    return bool(opt.get('is_train')) and 'debug' in opt['name']
+    """Return whether an option tree is that of a training with `--debug`."""
+    return 'planned_iter' in (opt.get('train') or {})
 
 
-def prepare(opt):
+def prepare(opt, debug=False):
     """Expand `~`, `${NAME}` and `${NAME:-default}` in every path, and hand the seed to the data sets.
 
-    In a dry run of a model of ours also cut `total_iter`, and remember it as `planned_iter`.
+    With `debug`, for a model of ours, also cut `total_iter` to that of a dry run, and remember it as `planned_iter`.
 
     Args:
         opt (dict): What `parse_options` made of the file; changed in place, before anybody else sees it.
@@ -165,7 +177,7 @@ def prepare(opt):
         path['pretrain_network_original'] = path.get('pretrain_network_g')  # resume replaces pretrain_network_g
         path['param_key_original'] = path.get('param_key_g', 'params')
     train = opt.get('train') or {}
-    if is_dry_run(opt) and opt.get('model_type') in OUR_MODELS and isinstance(train.get('total_iter'), (int, float)):
+    if debug and opt.get('model_type') in OUR_MODELS and isinstance(train.get('total_iter'), (int, float)):
         train['planned_iter'] = train['total_iter']
         train['total_iter'] = min(train['total_iter'], DRY_ITERATIONS)
     return opt

@@ -9,18 +9,18 @@ from inspect import signature
 from os import path as osp
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
 from basicsr.models import lr_scheduler
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY
 from basicsr_unlearn import checkpoint, compat, option_tree, options
-from basicsr_unlearn.data.lmdb_files import read_meta_info
+from basicsr_unlearn.data.lmdb_files import UNREADABLE, read_meta_info
 from basicsr_unlearn.data.pairing import find_pairs, is_lmdb
 from basicsr_unlearn.data.sources import check_sizes
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.methods import method_class
-from basicsr_unlearn.metrics.chosen import TABLE, choose_metrics
+from basicsr_unlearn.metrics.chosen import choose_metrics, with_table
 
 ALL_PIXELS = 1000  # files; above that, only headers are read
 OUR_DATASETS = ('ForgetRetainPairedDataset', *option_tree.SETS)
@@ -47,7 +47,7 @@ def check(opt):
         _check_method(opt['train']['method'])
         _check_optimization(opt['train'])
     if opt.get('model_type') in options.OUR_MODELS:
-        options.check_speed_options(opt.get('train') or {}, on_cpu=opt['num_gpu'] == 0)
+        options.check_speed_options(opt.get('train') or {}, opt['num_gpu'], opt['dist'])
         _check_metrics(opt, unlearning)
     files = []
     for key, section in opt['datasets'].items():
@@ -60,7 +60,8 @@ def check(opt):
 
 def _check_metrics(opt, unlearning):
     """Try every metric of `val: metrics` on drawn images; most compare with a clean image, which a set may lack."""
-    metrics = choose_metrics({**(TABLE if unlearning else {}), **((opt.get('val') or {}).get('metrics') or {})})
+    section = (opt.get('val') or {}).get('metrics') or {}
+    metrics = choose_metrics(with_table(section) if unlearning else section)
     for metric in metrics:
         metric.try_out()
         for key, section in opt['datasets'].items():
@@ -107,8 +108,12 @@ def _check_dataset(key, section):
     option_tree.check_dataset_keys(option, section)
     files = []
     if kind == 'PairedImageDataset':  # BasicSR's own words name no file
-        pairs = find_pairs(option, section)
-        files = [] if is_lmdb(section) else [(pair, None) for pair in pairs]
+        if is_lmdb(section):
+            raise InputError(
+                f'{option}: type: PairedImageDataset: its reader cannot share an LMDB with other sets of the run. '
+                'Set type: PairedFilesDataset, which takes the same keys.'
+            )
+        files = [(pair, None) for pair in find_pairs(option, section)]
     try:
         dataset = DATASET_REGISTRY.get(kind)(deepcopy(section))
     except InputError:
@@ -159,7 +164,7 @@ def _image_size(path, fully):
             if fully:
                 image.load()
             return image.size
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError):
+    except UNREADABLE:
         raise InputError(f'{path}: cannot be read as an image. Replace it or take it out of the data set.') from None
 
 
@@ -180,8 +185,9 @@ def build_network_g(section):
         options.check_keys('network_g', section, list(signature(cls).parameters))
     try:
         return cls(**section)
-    except (TypeError, ValueError) as error:
-        raise InputError(f'network_g: {kind}: {error}') from None
+    except Exception as error:  # networks of other packages complain in their own ways
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        raise InputError(f'network_g: {kind}: {reason}') from None
 
 
 def _check_network(opt):

@@ -17,8 +17,8 @@ from basicsr_unlearn.preflight import ALL_PIXELS, build_network_g
 SHEETS = 'comparison'  # folder inside the output folder
 OPTION = 'path: pretrain_network_g'
 ABOUT = """Restore pictures with a trained network; writes PNG files, and never over a file. Of the option file,
-network_g, path: pretrain_network_g, val: tile, tile_overlap and num_gpu are used. JPEG, PNG, BMP, TIFF and WebP of 8
-or 16 bits; depth, grey, alpha and colour profiles stay."""
+network_g, path: pretrain_network_g, val: tile, tile_overlap, size_multiple and num_gpu are used. JPEG, PNG, BMP, TIFF
+and WebP of 8 or 16 bits; depth, grey, alpha and colour profiles stay."""
 
 
 @dataclasses.dataclass
@@ -61,7 +61,8 @@ def run(source, target, opt, weights=None, other=None):
     Args:
         source (str): Picture or folder.
         target (str): Folder of the results: `NAME.png` for `NAME.jpg`, in the same subfolders.
-        opt (dict): An option tree of which `network_g`, `path`, `val: tile` and `num_gpu` are used; never changed.
+        opt (dict): An option tree of which `network_g`, `path`, `val: tile`, `tile_overlap`, `size_multiple` and
+            `num_gpu` are used; never changed.
         weights (str): Weights of the network. Default: `path: pretrain_network_g`.
         other (str): Weights to compare with, or '' for `path: pretrain_network_g`: `comparison/NAME.png` shows input,
             other and restored side by side (8 bits, no alpha). Default: None, no sheets.
@@ -80,7 +81,7 @@ def run(source, target, opt, weights=None, other=None):
     use_gpu = opt.get('num_gpu', 'auto') != 0 and torch.cuda.is_available()
     device = torch.device('cuda' if use_gpu else 'cpu')
     nets = [_load(opt, option, path, device) for option, path in files]
-    _try_out(nets[0], device)
+    _try_out(nets[0], device, tiles['multiple'])
     for job in tqdm(jobs, 'restoring', unit='picture', disable=None):  # None: only on a terminal
         _restore(job, nets, labels, device, tiles)
     return len(jobs), skipped
@@ -175,12 +176,15 @@ def _load(opt, option, path, device):
     return net.to(device).eval().requires_grad_(False)
 
 
-def _try_out(net, device):
+def _try_out(net, device, multiple):
     """Raise InputError for a network that takes no RGB pictures, or changes their size."""
     image = torch.zeros(1, 3, 64, 64, device=device)
     try:
-        restore(net, image)
-    except RuntimeError as error:
+        with measuring(net):
+            restore(net, image, multiple=multiple)
+    except InputError:
+        raise
+    except Exception as error:  # networks of other packages complain in their own ways
         reason = ' '.join(str(error).split())
         raise InputError(f'network_g: {type(net).__name__} does not take RGB pictures: {reason}') from None
 

@@ -158,6 +158,10 @@ def same_kind(tree, tmp_path):
     )
 
 
+def same_oracle(tree, folder):
+    tree['path']['pretrain_network_oracle'] = tree['path']['pretrain_network_g']
+
+
 CASES = {
     'empty file': ('', ['holds no options']),
     'broken YAML': ('name: [a\nb: c', ['line 2', 'Not valid YAML']),
@@ -230,6 +234,17 @@ CASES = {
         ['of another shape', 'patch_embed.proj.weight (8, 3, 3, 3)'],
     ),
     'checkpoint is text': (checkpoint_is_text, ['pretrain_network_oracle', 'text.pth', 'no checkpoint']),
+    'LMDB for BasicSR': (
+        put('datasets:val_haze:io_backend', {'type': 'lmdb'}),
+        ['val_haze', 'type: PairedFilesDataset'],
+    ),
+    'meta_info of clean images': (
+        put('datasets:train:retain:rain', {'dataroot_gt': '.', 'meta_info_file': 'x', 'degradation': {'type': 'rain'}}),
+        ['meta_info_file: x has no meaning beside degradation', 'file_list'],
+    ),
+    'three heads': (put('network_g:heads', [1, 1, 1]), ['network_g: PromptIR: heads: [1, 1, 1]', 'four numbers']),
+    'wrong entry': (put('path:param_key_g', 'parms_ema'), ['pretrain_network_g', 'no entry parms_ema, only params']),
+    'same oracle': (same_oracle, ['pretrain_network_oracle', 'changed nothing']),
     'same kind kept': (same_kind, ['retain: more', 'task: source']),
     'bad weight': (put('datasets:train:retain:rain:weight', 0), ['weight', 'positive']),
     'bad target': (put('datasets:train:retain:rain:target', 'clean'), ['target: clean', 'original or gt']),

@@ -28,6 +28,7 @@ def same(a, b):
         lambda s: {'params_ema': s},
         lambda s: {'state_dict': {f'net.{k}': v for k, v in s.items()}, 'epoch': 3},
         lambda s: {'params': {f'module._orig_mod.{k}': v for k, v in s.items()}},
+        lambda s: {'state_dict': {f'module.net_g._orig_mod.{k}': v for k, v in s.items()}},
     ],
 )
 def test_every_known_form_is_read(wrap, tmp_path):
@@ -40,6 +41,26 @@ def test_param_key_chooses(tmp_path):
     torch.save({'params': {'a': torch.zeros(1)}, 'params_ema': {'a': torch.ones(1)}}, tmp_path / 'w.pth')
     assert checkpoint.load_weights(str(tmp_path / 'w.pth'), 'x')['a'] == 0
     assert checkpoint.load_weights(str(tmp_path / 'w.pth'), 'x', 'params_ema')['a'] == 1
+    with pytest.raises(InputError, match='has no entry parms_ema, only params, params_ema'):
+        checkpoint.load_weights(str(tmp_path / 'w.pth'), 'x', 'parms_ema')
+    assert checkpoint.load_weights(str(tmp_path / 'w.pth'), 'x', 'absent', fallback=True)['a'] == 0
+
+
+def test_a_network_whose_own_keys_look_like_wrappers(tmp_path):
+    class Plugin(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = torch.nn.Conv2d(3, 3, 3)
+
+    state = {key: value.clone() for key, value in Plugin().state_dict().items()}
+    path, other = str(tmp_path / 'w.pth'), str(tmp_path / 'w.safetensors')
+    torch.save({'params': state}, path)
+    checkpoint.convert(path, other)
+    torch.save({'state_dict': {f'net.{key}': value for key, value in state.items()}}, tmp_path / 'l.ckpt')
+    for file in (path, other, str(tmp_path / 'l.ckpt')):
+        net = Plugin()
+        checkpoint.load_into(net, file, 'x')
+        assert same(net.state_dict(), state)
 
 
 def test_half_precision_round_trip(tmp_path):
@@ -71,7 +92,7 @@ def test_the_way_out_of_a_file_with_more_than_weights(tmp_path):
     torch.save({'state_dict': {f'net.{k}': v for k, v in state.items()}, 'hparams': Namespace(lr=1)}, path)
     with pytest.raises(InputError) as error:
         checkpoint.load_weights(path, 'x')
-    code = re.search(r'python -c "(.+)" IN.ckpt OUT.pth', str(error.value))[1]
+    code = re.search(r'python -c "(.+)" IN.ckpt OUT.ckpt', str(error.value))[1]
     subprocess.run([sys.executable, '-c', code, path, clean], check=True)
     assert same(checkpoint.load_weights(clean, 'x'), state)
 
@@ -83,7 +104,8 @@ def test_damaged_files(suffix, tmp_path):
     checkpoint.convert(str(tmp_path / 'w.pth'), whole)
     with open(whole, 'rb') as file:
         content = file.read()
-    for text in (content[: len(content) // 2], content[:7], b'no weights', b''):
+    flipped = bytes(byte ^ 255 if 100 < place < 140 else byte for place, byte in enumerate(content))
+    for text in (content[: len(content) // 2], content[:7], flipped[: len(content) - 9], b'no weights', b''):
         with open(damaged, 'wb') as file:
             file.write(text)
         with pytest.raises(InputError, match='is damaged or no checkpoint at all') as error:

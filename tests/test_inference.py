@@ -62,6 +62,12 @@ def test_tiles_start_at_multiples(size, tile, overlap):
     assert torch.allclose(restore(Strided(), x, tile, overlap), restore(Strided(), x), atol=1e-4)
 
 
+@pytest.mark.parametrize('tile, overlap, multiple', [(64, 32, 64), (96, 32, 64), (40, 32, 32), (8, 7, 8), (9, 2, 8)])
+def test_any_overlap_covers_the_image(tile, overlap, multiple):
+    x = torch.rand(1, 3, 150, 170)
+    assert torch.allclose(restore(lambda image: image, x, tile, overlap, multiple), x, atol=1e-6)
+
+
 def test_memory_is_bounded_by_the_tile():
     sizes = []
 

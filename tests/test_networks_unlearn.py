@@ -8,6 +8,8 @@ from conftest import latest
 from test_archs import TINY
 
 from basicsr.archs import build_network
+from basicsr_unlearn.errors import InputError
+from basicsr_unlearn.options import check_speed_options
 
 SWINIR = {
     'img_size': 32,
@@ -91,6 +93,13 @@ def test_compiled_training(options, run, tmp_path):
 @pytest.mark.parametrize('name', COMPILED)
 def test_every_network_compiles(options, run, tmp_path, name, amp):
     compiled_is_the_same(options, run, tmp_path, name, amp)
+
+
+@pytest.mark.parametrize('train', [{'amp': 'bf16'}, {'compile': True}])
+def test_several_gpus_of_one_process_are_refused(train):
+    with pytest.raises(InputError, match='--launcher pytorch'):
+        check_speed_options(train, num_gpu=2, distributed=False)
+    check_speed_options(train, num_gpu=2, distributed=True)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import lmdb
 import pytest
 import torch
 from layouts import HAZY, write_data_root, write_image, write_rain100l, write_reside
+from PIL import Image
 
 from basicsr.data import build_dataset
 from basicsr.data.data_util import paths_from_lmdb
@@ -290,6 +291,18 @@ def test_an_interrupted_run_is_continued(prepare, ots, tmp_path, monkeypatch):
     read.clear()
     status, out, _ = prepare(*command)
     assert status == 0 and out.count('complete already') == 2 and not read
+
+
+def test_a_file_that_was_replaced_meanwhile_is_not_passed_over(prepare, ots, tmp_path, monkeypatch):
+    original = lmdb_files._meta_info
+    monkeypatch.setattr(lmdb_files, '_meta_info', lambda store: (_ for _ in ()).throw(KeyboardInterrupt))
+    command = ('lmdb', tmp_path / 'data', '--set', 'ots', '--out', tmp_path)
+    assert prepare(*command)[0] == 4
+    monkeypatch.setattr(lmdb_files, '_meta_info', original)
+    first = sorted((tmp_path / 'data').glob('Train/Dehaze/synthetic/*/*.jpg'))[0]
+    Image.new('RGB', (64, 64), 'red').save(first)
+    status, _, message = prepare(*command)
+    assert status == 2 and str(first) in message and 'start anew' in message
 
 
 def test_a_killed_run_is_continued(prepare, tmp_path):

@@ -268,6 +268,14 @@ def test_debug_validates_on_the_way_and_writes_no_tensorboard(options, run):
     assert 'Peak memory' in log_text(home, 'debug_tiny')
 
 
+def test_a_name_with_debug_is_no_dry_run(options, run):
+    options.update(name='debug_colours')
+    options['train']['total_iter'] = 18
+    _, home = run(options)
+    result = summary(home, 'debug_colours')
+    assert result['iterations'] == 18 and [entry['images'] for entry in result['sets']] == [4, 4]
+
+
 def test_private_runs_show_no_forget_picture(options, run):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

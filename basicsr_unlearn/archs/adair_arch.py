@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from basicsr.utils.registry import ARCH_REGISTRY
-from basicsr_unlearn.archs.blocks import RestormerBody, channel_attention, channels_last
+from basicsr_unlearn.archs.blocks import RestormerBody, channel_attention, channels_last, check_heads
 from basicsr_unlearn.compat import register_unless_taken
 
 PATCH = 128  # pixels; the published mask counts in units of this size
@@ -16,6 +16,7 @@ class ChannelCrossAttention(nn.Module):
 
     def __init__(self, dim, num_heads, bias=False):
         super().__init__()
+        check_heads(dim, num_heads)
         self.temperature = nn.Parameter(torch.ones(num_heads, 1, 1))
         self.q = nn.Conv2d(dim, dim, 1, bias=bias)
         self.q_dwconv = nn.Conv2d(dim, dim, 3, padding=1, groups=dim, bias=bias)
@@ -137,9 +138,9 @@ class AdaIR(RestormerBody):
     What the published network does, and this one therefore too:
 
     - The mask between low and high frequencies is counted in units of 128 pixels of the *feature map*, and cut to whole
-      numbers. It is empty for images below 512 pixels in the first, 1024 in the second, 2048 in the third block (from
-      full size down), training patches of 128 pixels included: there `low` is zero and `high` the modulus of all. The
-      cut also stops the gradient, so that `rate_conv` is never trained. `soft_mask` repairs both, for new trainings.
+      numbers. It is empty for images below 512 pixels in `fre3`, 1024 in `fre2`, 2048 in `fre1`, training patches of
+      128 pixels included: there `low` is zero and `high` the modulus of all. The cut also stops the gradient, so that
+      `rate_conv` is never trained. `soft_mask` repairs both, for new trainings.
     - `conv`, `score_gen` and `rate_conv` of the blocks (15 tensors) never get a gradient. They are frozen here, so that
       distributed training needs no flag.
     - `channel_cross_l` attends to the high frequencies and `channel_cross_h` to the low ones.
@@ -183,7 +184,7 @@ class AdaIR(RestormerBody):
         checkpoint=False,
     ):
         if not decoder:
-            raise ValueError('network_g: decoder: false makes AdaIR a Restormer. Set type: Restormer instead.')
+            raise ValueError('decoder: false makes AdaIR a Restormer. Set type: Restormer instead.')
         super().__init__(
             inp_channels,
             out_channels,
@@ -196,14 +197,12 @@ class AdaIR(RestormerBody):
             LayerNorm_type,
             checkpoint,
         )
-        if dim * 2 % heads[2]:
-            raise ValueError(f'network_g: dim: {dim}, doubled, must be divisible by the third of heads: {heads}.')
         self.fre1 = FreModule(dim * 8, heads[2], bias, inp_channels, soft_mask)
         self.fre2 = FreModule(dim * 4, heads[2], bias, inp_channels, soft_mask)
         self.fre3 = FreModule(dim * 2, heads[2], bias, inp_channels, soft_mask)
 
     def forward(self, x):
-        level1, level2, level3, y = self.encode(x)
-        y = self.decode_level3(self.fre1(x, y), level3)
-        y = self.decode_level2(self.fre2(x, y), level2)
-        return self.decode_level1(self.fre3(x, y), level1, x)
+        skips, y = self.encode(x)
+        y = self.decode_level3(self.fre1(x, y), skips)
+        y = self.decode_level2(self.fre2(x, y), skips)
+        return self.decode_level1(self.fre3(x, y), skips, x)

@@ -27,6 +27,12 @@ def check_multiple(net, x):
         )
 
 
+def check_heads(dim, num_heads):
+    """Raise ValueError unless that many attention heads share the channels evenly."""
+    if num_heads < 1 or dim % num_heads:
+        raise ValueError(f'heads: {dim} channels (dim: times 2 at each level) cannot be shared by {num_heads} heads.')
+
+
 class _ChannelNorm(nn.Module):
     """Weights of a LayerNorm over channels; kept apart so that the keys read `norm1.body.weight`."""
 
@@ -95,6 +101,7 @@ class Attention(nn.Module):
 
     def __init__(self, dim, num_heads, bias=False):
         super().__init__()
+        check_heads(dim, num_heads)
         self.temperature = nn.Parameter(torch.ones(num_heads, 1, 1))
         self.qkv = nn.Conv2d(dim, dim * 3, 1, bias=bias)
         self.qkv_dwconv = nn.Conv2d(dim * 3, dim * 3, 3, padding=1, groups=dim * 3, bias=bias)
@@ -244,14 +251,15 @@ class RestormerBody(nn.Module):
         latent_dim=None,
     ):
         super().__init__()
-        if dim % 2 or any(dim * 2**level % number for level, number in enumerate(heads)):
-            raise ValueError(
-                f'network_g: dim: {dim} must be even and, doubled at each level, divisible by heads: {heads}.'
-            )
+        if dim % 2:
+            raise ValueError(f'dim: {dim} must be even.')
+        for name, numbers in (('num_blocks', num_blocks), ('heads', heads)):
+            if len(numbers) != 4:
+                raise ValueError(f'{name}: {list(numbers)} must be four numbers: of levels 1 to 3 and of the latent.')
         if inp_channels != out_channels:
             raise ValueError(
-                f'network_g: inp_channels: {inp_channels} and out_channels: {out_channels} must be equal: the image '
-                'is added to the output.'
+                f'inp_channels: {inp_channels} and out_channels: {out_channels} must be equal: the image is added to '
+                'the output.'
             )
         latent_dim = latent_dim or dim * 8
 
@@ -290,22 +298,22 @@ class RestormerBody(nn.Module):
         return nn.Conv2d(in_channels, channels, 1, bias=self.block_options[1])
 
     def encode(self, x):
-        """Return the features of levels 1, 2 and 3 and of the latent."""
+        """Return the features of levels 1, 2 and 3 (a list that the decoder empties) and of the latent."""
         check_multiple(self, x)
         level1 = self.encoder_level1(self.patch_embed(x))
         level2 = self.encoder_level2(self.down1_2(level1))
         level3 = self.encoder_level3(self.down2_3(level2))
-        return level1, level2, level3, self.latent(self.down3_4(level3))
+        return [level1, level2, level3], self.latent(self.down3_4(level3))
 
-    def decode_level3(self, y, skip):
+    def decode_level3(self, y, skips):
         """Go up from the latent to level 3."""
-        return self.decoder_level3(self.reduce_chan_level3(torch.cat([self.up4_3(y), skip], 1)))
+        return self.decoder_level3(self.reduce_chan_level3(torch.cat([self.up4_3(y), skips.pop()], 1)))
 
-    def decode_level2(self, y, skip):
+    def decode_level2(self, y, skips):
         """Go up from level 3 to level 2."""
-        return self.decoder_level2(self.reduce_chan_level2(torch.cat([self.up3_2(y), skip], 1)))
+        return self.decoder_level2(self.reduce_chan_level2(torch.cat([self.up3_2(y), skips.pop()], 1)))
 
-    def decode_level1(self, y, skip, image):
+    def decode_level1(self, y, skips, image):
         """Go up from level 2 to level 1 and to the restored image."""
-        y = self.decoder_level1(torch.cat([self.up2_1(y), skip], 1))
+        y = self.decoder_level1(torch.cat([self.up2_1(y), skips.pop()], 1))
         return self.output(self.refinement(y)) + image

@@ -53,7 +53,8 @@ class NAFNet(nn.Module):
 
     Source: Chen et al., Simple Baselines for Image Restoration (ECCV 2022). With the default arguments it is the
     published width 32 for denoising, 29,159,715 parameters, and loads its checkpoint. It pads any size to a multiple of
-    2**levels with zeros at right and bottom, as the published one does.
+    2**levels with zeros at right and bottom, as the published one does; RestorationModel and UnlearnModel pad by
+    reflection before that.
 
     Args:
         img_channel (int): Channels of the image. Default: 3.
@@ -83,7 +84,7 @@ class NAFNet(nn.Module):
         super().__init__()
         if len(enc_blk_nums) != len(dec_blk_nums):
             raise ValueError(
-                f'network_g: enc_blk_nums: {list(enc_blk_nums)} and dec_blk_nums: {list(dec_blk_nums)} must have as '
+                f'enc_blk_nums: {list(enc_blk_nums)} and dec_blk_nums: {list(dec_blk_nums)} must have as '
                 'many levels each.'
             )
 
@@ -91,6 +92,7 @@ class NAFNet(nn.Module):
             return nn.Sequential(*(NAFBlock(channels) for _ in range(number)))
 
         levels = [width * 2**level for level in range(len(enc_blk_nums))]
+        self.size_multiple = 2 ** len(levels)
         self.intro = nn.Conv2d(img_channel, width, 3, padding=1)
         self.ending = nn.Conv2d(width, img_channel, 3, padding=1)
         self.encoders = nn.ModuleList(stage(c, n) for c, n in zip(levels, enc_blk_nums, strict=True))
@@ -106,8 +108,7 @@ class NAFNet(nn.Module):
 
     def forward(self, x):
         height, width = x.shape[-2:]
-        multiple = 2 ** len(self.downs)
-        image = F.pad(x, (0, -width % multiple, 0, -height % multiple))
+        image = F.pad(x, (0, -width % self.size_multiple, 0, -height % self.size_multiple))
         y = self.intro(channels_last(image))
         skips = []
         for encoder, down in zip(self.encoders, self.downs, strict=True):

@@ -93,9 +93,10 @@ class PromptIR(RestormerBody):
     ):
         if not decoder:
             raise ValueError(
-                'network_g: decoder: false is not a working PromptIR (it fails in the published code too). '
-                'Set decoder: true.'
+                'decoder: false is not a working PromptIR (it fails in the published code too). Set decoder: true.'
             )
+        if len(prompt_sizes) != 3:
+            raise ValueError(f'prompt_sizes: {list(prompt_sizes)} must be three numbers: of levels 1 to 3.')
         super().__init__(
             inp_channels,
             out_channels,
@@ -110,7 +111,6 @@ class PromptIR(RestormerBody):
             latent_dim=dim * 4,
         )
         p1, p2, p3 = (_scaled(width, dim) for width in (64, 128, 320))
-        unused = _scaled(256, dim)
         self.prompt1 = PromptGenBlock(p1, prompt_sizes[0], dim * 2)
         self.prompt2 = PromptGenBlock(p2, prompt_sizes[1], dim * 4)
         self.prompt3 = PromptGenBlock(p3, prompt_sizes[2], dim * 8)
@@ -120,6 +120,10 @@ class PromptIR(RestormerBody):
         self.reduce_noise_level2 = self.conv1x1(dim * 4 + p2, dim * 4)
         self.noise_level1 = self.block(dim * 2 + p1, heads[2])
         self.reduce_noise_level1 = self.conv1x1(dim * 2 + p1, dim * 2)
+        self._add_dead_layers(dim, p1, p2, p3)
+
+    def _add_dead_layers(self, dim, p1, p2, p3):
+        unused = _scaled(256, dim)
         widths = (
             (p1, p1),
             (p2, p2),
@@ -132,10 +136,10 @@ class PromptIR(RestormerBody):
             self.add_module(name, self.conv1x1(before, after).requires_grad_(False))
 
     def forward(self, x):
-        level1, level2, level3, y = self.encode(x)
+        skips, y = self.encode(x)
         y = self.reduce_noise_level3(self.noise_level3(torch.cat([y, self.prompt3(y)], 1)))
-        y = self.decode_level3(y, level3)
+        y = self.decode_level3(y, skips)
         y = self.reduce_noise_level2(self.noise_level2(torch.cat([y, self.prompt2(y)], 1)))
-        y = self.decode_level2(y, level2)
+        y = self.decode_level2(y, skips)
         y = self.reduce_noise_level1(self.noise_level1(torch.cat([y, self.prompt1(y)], 1)))
-        return self.decode_level1(y, level1, x)
+        return self.decode_level1(y, skips, x)

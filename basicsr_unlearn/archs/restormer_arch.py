@@ -48,7 +48,7 @@ class Restormer(RestormerBody):
         checkpoint=False,
     ):
         if dual_pixel_task:
-            raise ValueError('network_g: dual_pixel_task: true is not supported. Remove it.')
+            raise ValueError('dual_pixel_task: true is not supported. Remove it.')
         super().__init__(
             inp_channels,
             out_channels,
@@ -63,7 +63,7 @@ class Restormer(RestormerBody):
         )
 
     def forward(self, x):
-        level1, level2, level3, y = self.encode(x)
-        y = self.decode_level3(y, level3)
-        y = self.decode_level2(y, level2)
-        return self.decode_level1(y, level1, x)
+        skips, y = self.encode(x)
+        y = self.decode_level3(y, skips)
+        y = self.decode_level2(y, skips)
+        return self.decode_level1(y, skips, x)

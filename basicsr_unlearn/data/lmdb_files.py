@@ -8,7 +8,7 @@ from os import path as osp
 
 import cv2
 import lmdb
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
 from basicsr.utils import imfrombytes
@@ -19,6 +19,7 @@ BATCH = 64 << 20  # bytes between two commits: what an interruption costs at mos
 MAP_SIZE = 1 << 30  # bytes; doubled whenever an LMDB is full
 AS_THEY_ARE = ('PNG', 'JPEG', 'MPO')  # stored byte for byte; what has another format becomes PNG
 MAGIC = (b'\x89PNG', b'\xff\xd8\xff')  # how the files of these formats begin
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow says of a bad image
 _handles = {}
 
 
@@ -87,8 +88,8 @@ def _count(folder):
     try:
         with lmdb.open(folder, readonly=True, lock=False) as found:
             return found.stat()['entries']
-    except lmdb.Error:
-        return 0
+    except lmdb.Error as error:
+        raise InputError(f'{folder}: cannot be opened as an LMDB ({error}).') from None
 
 
 def write_lmdb(root, names, folder):
@@ -140,6 +141,9 @@ def _fill(store, files, folder):
         raise InputError(
             f'{folder}: holds {foreign[0]}, which is none of these files. Move it away or write elsewhere.'
         )
+    changed = _different({key: files[key] for key in done}, store)
+    if changed:
+        raise InputError(f'{folder}: holds another {changed[0]} than {files[changed[0]]}. Move it away and start anew.')
     missing = {key: path for key, path in files.items() if key not in done}
     needed, free = sum(map(osp.getsize, missing.values())), shutil.disk_usage(folder).free
     if needed > free:
@@ -180,7 +184,7 @@ def _checked_bytes(path):
             image.load()
             kind = image.format
         pixels = imfrombytes(content)
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, cv2.error):
+    except (*UNREADABLE, cv2.error):
         pixels = None
     if pixels is None:
         raise InputError(f'{path}: cannot be read as an image. Replace it or take it out of the data set.')
@@ -203,15 +207,23 @@ def _meta_info(store):
 
 def _verify(files, folder):
     """Raise InputError unless a finished LMDB holds these files, by keys and by the number of bytes."""
-    known = set(read_meta_info(folder, 'lmdb'))
-    different = sorted(known ^ set(files))
-    with lmdb.open(folder, readonly=True, lock=False) as store, store.begin(buffers=True) as transaction:
-        for key, path in files.items() if not different else ():
-            with open(path, 'rb') as file:
-                stored_as_it_is = file.read(4).startswith(MAGIC)
-            if stored_as_it_is and len(transaction.get(key.encode(), b'')) != osp.getsize(path):
-                different.append(key)
+    different = sorted(set(read_meta_info(folder, 'lmdb')) ^ set(files))
+    if not different:
+        with lmdb.open(folder, readonly=True, lock=False) as store:
+            different = _different(files, store)
     if different:
         raise InputError(
             f'{folder}: is finished, but not of these files ({different[0]} differs). Choose another folder.'
         )
+
+
+def _different(files, store):
+    """Return the keys whose stored bytes are as many as their file's no longer."""
+    different = []
+    with store.begin(buffers=True) as transaction:
+        for key, path in files.items():
+            with open(path, 'rb') as file:
+                stored_as_it_is = file.read(4).startswith(MAGIC)
+            if stored_as_it_is and len(transaction.get(key.encode(), b'')) != osp.getsize(path):
+                different.append(key)
+    return different

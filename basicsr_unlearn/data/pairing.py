@@ -143,6 +143,10 @@ def find_images(option, opt):
         InputError: Missing files or folders; the option is named.
     """
     root, listed = opt.get('dataroot_gt'), opt.get('file_list')
+    for key in ('dataroot_lq', 'meta_info_file', 'filename_tmpl'):
+        if opt.get(key):
+            remedy = 'Name the clean images in file_list.' if key == 'meta_info_file' else 'Remove one of them.'
+            raise InputError(f'{option}: {key}: {opt[key]} has no meaning beside degradation. {remedy}')
     if not root or not osp.exists(root):
         raise InputError(f'{option}: dataroot_gt: {root}: no such folder.')
     if listed:

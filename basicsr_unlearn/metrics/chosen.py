@@ -70,6 +70,11 @@ class ChosenMetric:
             raise InputError(f'val: metrics: {self.name}: {self.function.__name__} fails: {reason}') from None
 
 
+def with_table(section):
+    """Return `val: metrics` with the metrics of an unlearning run's table, where it does not name them itself."""
+    return {**TABLE, **(section or {})}
+
+
 def choose_metrics(section):
     """Return the ChosenMetric of each entry of `val: metrics`.
 

@@ -1,6 +1,8 @@
 """`basicsr train --debug`: a few iterations and a few images, and what the whole run would take."""
 
+import resource
 import statistics
+import sys
 import time
 
 import torch
@@ -45,8 +47,8 @@ class DryRun:
         """Return the peak memory in bytes: the GPU's, or that of this process."""
         if self.device.type == 'cuda':
             return torch.cuda.max_memory_allocated()
-        with open('/proc/self/status') as file:
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith('VmHWM'))
+        unit = 1 if sys.platform == 'darwin' else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _duration(seconds):

@@ -8,8 +8,9 @@ import torch.distributed
 from tqdm import tqdm
 
 from basicsr.utils import imwrite, tensor2img
+from basicsr_unlearn.data.pairing import stem_of
 from basicsr_unlearn.errors import InputError
-from basicsr_unlearn.metrics.chosen import TABLE, choose_metrics
+from basicsr_unlearn.metrics.chosen import choose_metrics, with_table
 from basicsr_unlearn.metrics.protocol import centre_window
 from basicsr_unlearn.models.inference import measuring, restore
 from basicsr_unlearn.options import DRY_IMAGES, is_dry_run, tile_options
@@ -38,7 +39,7 @@ class Evaluator:
         self.device, self.rank, self.world_size = device, opt['rank'], opt['world_size']
         self.tiles = tile_options(opt)
         val = opt.get('val') or {}
-        self.metrics = choose_metrics({**TABLE, **(val.get('metrics') or {})} if metrics is None else metrics)
+        self.metrics = choose_metrics(with_table(val.get('metrics')) if metrics is None else metrics)
         self.dry = is_dry_run(opt)
         self.groups = {}  # {form: rows of the metrics that want it}
         for row, metric in enumerate(self.metrics):
@@ -66,7 +67,7 @@ class Evaluator:
         mine = range(self.rank, self.count(dataset), self.world_size)
         for index in tqdm(mine, title, unit='image', leave=False, disable=self.quiet):
             item, known = dataset[index], {}
-            name = osp.splitext(osp.basename(item['lq_path']))[0]
+            name = stem_of(osp.basename(item['lq_path']))
             for form in self.groups:
                 totals += self._measure(nets, item, form, known)
             if save_to:

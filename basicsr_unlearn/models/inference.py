@@ -14,7 +14,7 @@ AT_ONCE = 8 * 64**2  # pixels: tiles smaller than this go through the network to
 
 @contextmanager
 def measuring(net):
-    """Evaluation mode, no gradient, float32, and not compiled (every new size would compile anew); then as it was."""
+    """Evaluation mode, no gradient, and not compiled (every new size would compile anew); then as it was."""
     training = net.training
     net.eval()
     try:
@@ -37,7 +37,8 @@ def restore(net, image, tile=None, overlap=32, multiple=None):
         tile (int): Cut the image into tiles of this many pixels, for little memory, or where the network was trained on
             patches and knows no larger image (its attention and prompts look at the whole of what they are given).
             Default: None, the whole image at once.
-        overlap (int): Pixels that neighbouring tiles share at least. Default: 32.
+        overlap (int): Pixels that neighbouring tiles share at least (fewer where the tile is not larger than overlap
+            and multiple together). Default: 32.
         multiple (int): The sizes that the network takes are multiples of it, and so are the places of the tiles.
             Default: None, the network's `size_multiple` or (SwinIR) `window_size`, 1 if it has neither.
 
@@ -94,8 +95,9 @@ def _places(size, tile, overlap, multiple):
     """Return {start of a tile: weights along it}; starts are multiples, the last tile is flush with the end."""
     if size <= tile:
         return {0: torch.ones(size)}
-    step = max(tile - overlap, multiple)
-    starts = [*range(0, size - tile, step - step % multiple), size - tile]
+    step = max((tile - overlap) // multiple * multiple, multiple)
+    overlap = min(overlap, tile - step)  # less than asked for where tile and multiple leave no more
+    starts = [*range(0, size - tile, step), size - tile]
     margin, blend = overlap // 4, overlap - 2 * (overlap // 4)
     ramp = ((torch.arange(tile) - margin + 1) / (blend + 1)).clamp(0, 1)  # rises over the middle of the overlap
     weights = {}

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from basicsr_unlearn.checkpoint import atomic
 from basicsr_unlearn.errors import InputError
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
@@ -175,17 +176,16 @@ def write_png(path, picture):
     chunks = [(b'IHDR', header), (b'IDAT', zlib.compress(stored, 6)), (b'IEND', b'')]
     if picture.profile:
         chunks.insert(1, (b'iCCP', b'ICC profile\0\0' + zlib.compress(picture.profile)))
-    temporary = f'{path}.{os.getpid()}.tmp'
-    try:
-        os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
+
+    def write(temporary):
         with open(temporary, 'wb') as file:
             file.write(b'\x89PNG\r\n\x1a\n')
             for kind, content in chunks:
                 file.write(struct.pack('>I', len(content)) + kind + content)
                 file.write(struct.pack('>I', zlib.crc32(content, zlib.crc32(kind))))
-        os.replace(temporary, path)
+
+    try:
+        os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
+        atomic(path, write)
     except OSError as error:
         raise InputError(f'{path}: cannot be written ({error.strerror}).') from None
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)

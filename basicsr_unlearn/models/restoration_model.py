@@ -99,5 +99,6 @@ class RestorationModel(SRModel):
         return osp.join(folder, dataset_name, f'{name}_{self.opt["val"].get("suffix") or self.opt["name"]}.png')
 
     def load_network(self, net, load_path, strict=True, param_key='params'):
-        loaded = load_into(self.get_bare_model(net), load_path, 'path: pretrain_network', param_key, strict)
+        fallback = net is getattr(self, 'net_g_ema', None)  # BasicSR asks for params_ema, which a file need not have
+        loaded = load_into(self.get_bare_model(net), load_path, 'path: pretrain_network', param_key, strict, fallback)
         get_root_logger().info(f'Loaded {load_path}: {loaded}.')
