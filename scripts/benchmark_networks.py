@@ -23,6 +23,7 @@ import basicsr_unlearn  # noqa: F401
 from basicsr.utils.registry import ARCH_REGISTRY
 
 NETWORKS = ('PromptIR', 'AdaIR', 'Restormer', 'NAFNet')
+WHAT = ('forward', 'step')
 
 
 def build(name, kind, args):
@@ -99,14 +100,15 @@ def measure(name, kinds, what, args):
 
 
 def to_markdown(rows):
-    """Return the rows as a table for people."""
-    lines = ['| network | what | kind | seconds | times faster | peak MiB | of plain |', '|' + ' --- |' * 7]
+    """Return the rows as a table for people: one line for each network and kind."""
+    names = ('seconds', 'times faster', 'peak MiB', 'of plain')
+    lines = ['| network | kind | ' + ' | '.join(f'{what}: {name}' for what in WHAT for name in names) + ' |']
+    lines.append('|' + ' --- |' * (2 + len(WHAT) * len(names)))
+    together = {}
     for row in rows:
-        lines.append(
-            f'| {row["network"]} | {row["what"]} | {row["kind"]} | {row["seconds"]:.3f} | {row["faster"]:.2f} | '
-            f'{row["peak_mib"]:.0f} | {row["memory"]:.2f} |'
-        )
-    return '\n'.join(lines)
+        cells = f'{row["seconds"]:.2f} | {row["faster"]:.2f} | {row["peak_mib"]:.0f} | {row["memory"]:.2f} |'
+        together.setdefault((row['network'], row['kind']), []).append(cells)
+    return '\n'.join([*lines, *(f'| {name} | {kind} | {" ".join(cells)}' for (name, kind), cells in together.items())])
 
 
 def main():
@@ -133,7 +135,7 @@ def main():
         return
     rows = []
     for name in args.networks:
-        for what in ('forward', 'step'):
+        for what in WHAT:
             print(f'{name}: {what} ...', file=sys.stderr, flush=True)
             rows += measure(name, args.kinds, what, args)
     print(to_markdown(rows))
