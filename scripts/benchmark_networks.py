@@ -10,12 +10,12 @@ CUDA's). A step is forward, L1 loss, backward and AdamW. With a GPU, rows with b
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import time
 from contextlib import nullcontext
 
 import torch
+from peak_memory import peak_alone, peak_of_this_process
 from plain_networks import make_plain
 from torch.nn import functional as F
 
@@ -58,19 +58,6 @@ def finish():
         torch.cuda.synchronize()
 
 
-def peak_alone(name, kind, what):
-    """Return the peak memory in MiB, imports not counted, of a process that does nothing but one of the two."""
-    command = [sys.executable, __file__, *sys.argv[1:], '--alone', name, kind, what]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
-
-
-def peak_of_this_process():
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
-    with open('/proc/self/status') as file:  # getrusage would count the parent's memory at the fork
-        return next(int(line.split()[1]) / 1024 for line in file if line.startswith('VmHWM'))
-
-
 def measure(name, kinds, what, args):
     """Let the kinds take turns; return the table's rows of one network and one of forward and step."""
     runs = {kind: build(name, kind, args)[what] for kind in kinds}
@@ -92,7 +79,7 @@ def measure(name, kinds, what, args):
                 'kind': kind,
                 'seconds': statistics.median(times[kind]),
                 'faster': statistics.median(b / a for a, b in zip(times[kind], times[kinds[0]], strict=True)),
-                'peak_mib': peak_alone(name, kind, what),
+                'peak_mib': peak_alone(__file__, name, kind, what),
             }
         )
         rows[-1]['memory'] = rows[-1]['peak_mib'] / rows[0]['peak_mib']

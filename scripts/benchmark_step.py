@@ -9,12 +9,11 @@ compared. Peak memory is that of a process of its own for each kind, the imports
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import time
 from copy import deepcopy
 
 import torch
+from peak_memory import peak_alone, peak_of_this_process
 
 import basicsr_unlearn  # noqa: F401
 from basicsr.models.sr_model import SRModel
@@ -68,19 +67,6 @@ def build(kind, args, weights):
     return step
 
 
-def peak_alone(kind, args):
-    """Return the peak memory in MiB, imports not counted, of a process that does nothing but steps of one kind."""
-    command = [sys.executable, __file__, *sys.argv[1:], '--alone', kind]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
-
-
-def peak_of_this_process():
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
-    with open('/proc/self/status') as file:  # getrusage would count the parent's memory at the fork
-        return next(int(line.split()[1]) / 1024 for line in file if line.startswith('VmHWM'))
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--dim', type=int, default=8)
@@ -117,7 +103,7 @@ def main():
         result[kind] = {
             'seconds': round(statistics.median(times[kind]), 4),
             'time_ratio': round(statistics.median(ratios), 3),
-            'peak_mib': round(peak_alone(kind, args), 1),
+            'peak_mib': round(peak_alone(__file__, kind), 1),
         }
     for row in result.values():
         row['memory_ratio'] = round(row['peak_mib'] / result['SRModel']['peak_mib'], 3)

@@ -23,7 +23,7 @@ class RestorationModel(SRModel):
     reads .pth, .ckpt, .safetensors and `zoo:` files without running code from them, and validation hands every metric
     the images that it asks for (evaluation.py), each process its share. What validation logs, keeps and writes, and
     where, is BasicSR's. And `train: amp: bf16` trains under bfloat16 autocast, `train: compile: true` with a compiled
-    network; measuring is float32 and not compiled always.
+    network; measuring is always float32 and never compiled.
     """
 
     def model_to_device(self, net):
