@@ -124,7 +124,7 @@ class GatedGELU(torch.autograd.Function):
     @staticmethod
     def forward(x):
         gate, value = x.chunk(2, dim=1)
-        return F.gelu(gate.clone()).mul_(value)  # the copy is dense: GELU is three times as fast on it
+        return torch.ops.aten.gelu_(gate.clone()).mul_(value)  # GELU is three times as fast on a dense copy
 
     @staticmethod
     def setup_context(ctx, inputs, output):
