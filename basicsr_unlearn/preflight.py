@@ -64,8 +64,8 @@ def _check_metrics(opt, unlearning):
     metrics = choose_metrics(with_table(section) if unlearning else section)
     for metric in metrics:
         metric.try_out()
-        for key, section in opt['datasets'].items():
-            if metric.needs_clean and section.get('type') == 'SingleImageDataset':
+        for key, dataset in opt['datasets'].items():
+            if metric.needs_clean and dataset.get('type') == 'SingleImageDataset':
                 raise InputError(f'datasets: {key}: has no clean images, which val: metrics: {metric.name} needs.')
 
 

@@ -14,6 +14,7 @@ import torch
 from PIL import Image, ImageOps
 
 from basicsr_unlearn.checkpoint import atomic
+from basicsr_unlearn.data.lmdb_files import UNREADABLE
 from basicsr_unlearn.errors import InputError
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
@@ -97,7 +98,7 @@ def read_picture(path, pixels=True):
             profile = image.info.get('icc_profile')
     except InputError:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, cv2.error, Image.DecompressionBombError) as error:
+    except (*UNREADABLE, EOFError, struct.error, cv2.error) as error:
         reason = 'no picture, or of an unknown kind' if isinstance(error, Image.UnidentifiedImageError) else error
         raise InputError(f'{path}: cannot be read as a picture ({reason}).') from None
     colours = samples.shape[2] - 1 + samples.shape[2] % 2  # 1, 1, 3, 3
