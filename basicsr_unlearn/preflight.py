@@ -19,7 +19,7 @@ from basicsr_unlearn.data.lmdb_files import UNREADABLE, read_meta_info
 from basicsr_unlearn.data.pairing import find_pairs, is_lmdb
 from basicsr_unlearn.data.sources import check_sizes
 from basicsr_unlearn.errors import InputError
-from basicsr_unlearn.methods import method_class
+from basicsr_unlearn.methods import method_class, method_options
 from basicsr_unlearn.metrics.chosen import choose_metrics, with_table
 
 ALL_PIXELS = 1000  # files; above that, only headers are read
@@ -44,7 +44,7 @@ def check(opt):
         return
     if unlearning:
         option_tree.check_unlearn_options(opt)
-        _check_method(opt['train']['method'])
+        _check_method(opt['train']['method'], bool(opt['datasets']['train'].get('retain')))
         _check_optimization(opt['train'])
     if opt.get('model_type') in options.OUR_MODELS:
         options.check_speed_options(opt.get('train') or {}, opt['num_gpu'], opt['dist'])
@@ -69,12 +69,18 @@ def _check_metrics(opt, unlearning):
                 raise InputError(f'datasets: {key}: has no clean images, which val: metrics: {metric.name} needs.')
 
 
-def _check_method(section):
-    own = {key: value for key, value in section.items() if key != 'type'}
-    chosen = options.from_section(method_class(section).Options, own, 'train: method')
+def _check_method(section, has_retain, option='train: method'):
+    chosen = method_options(section, option)
+    if method_class(section, option).needs_retain and not has_retain:
+        raise InputError(
+            f'{option}: type: {section["type"]} needs retain data. Name some in datasets: train: retain; with none at '
+            'hand a source with from: forget makes it from the clean images of the forget pairs.'
+        )
+    if getattr(chosen, 'host', None):
+        _check_method(chosen.host, has_retain, f'{option}: host')
     for key in ('forget_opt', 'retain_opt'):
         loss = dict(getattr(chosen, key, None) or {'type': 'L1Loss'})
-        name = f'train: method: {key}'
+        name = f'{option}: {key}'
         kind = loss.pop('type', None)
         options.check_choice(f'{name}: type', kind, [registered for registered, _ in LOSS_REGISTRY])
         options.check_keys(name, loss, list(signature(LOSS_REGISTRY.get(kind)).parameters))

@@ -40,6 +40,8 @@ class UnlearnMethod:
 
     Options = MethodOptions
     uses_retain = True  # False: retain images are not needed, and the original is not asked about them
+    needs_retain = False  # True: cannot work without retain images
+    repairs = False  # True: damages first and repairs then; the retain budget is for the state that is left behind
 
     def __init__(self, options, run):
         self.options, self.run = options, run
@@ -55,10 +57,13 @@ class UnlearnMethod:
         return [parameter for parameter in net.parameters() if parameter.requires_grad]
 
     def setup(self):
-        """Prepare, once, before iteration 1 (caches, masks, teachers)."""
+        """Prepare, once, before iteration 1 (caches, masks, teachers); `run.batches` gives data."""
 
     def losses(self, batch):
-        """Return the loss terms of a Batch: a dict of weighted scalars, `l_...`; their sum is minimised."""
+        """Return the loss terms of a Batch: a dict of weighted scalars, `l_...`; their sum is minimised.
+
+        An empty dict means no step of the optimizer: what one-shot methods return, which work in `edit_weights`.
+        """
         raise NotImplementedError
 
     def edit_gradients(self):
@@ -90,23 +95,31 @@ class UnlearnMethod:
         return {'l_retain': self.options.retain_weight * self.retain_loss(pred, batch.retain_gt)}
 
 
-def build_method(section, run):
-    """Build the method of an option section `train: method:`.
+def build_method(section, run, option='train: method'):
+    """Build the method of an option section; `option` is its name for error messages.
 
     Raises:
         InputError: Unknown method or option; the nearest known name is given.
     """
-    cls = method_class(section)
-    options = {key: value for key, value in section.items() if key != 'type'}
-    return cls(from_section(cls.Options, options, 'train: method'), run)
+    return method_class(section, option)(method_options(section, option), run)
 
 
-def method_class(section):
+def method_options(section, option='train: method'):
+    """Return the options of a method, checked: an instance of its `Options`.
+
+    Raises:
+        InputError: An unknown option, or one of the wrong type.
+    """
+    own = {key: value for key, value in section.items() if key != 'type'}
+    return from_section(method_class(section, option).Options, own, option)
+
+
+def method_class(section, option='train: method'):
     """Return the registered class that `type` names.
 
     Raises:
         InputError: There is none.
     """
     names = [name for name, _ in METHOD_REGISTRY]
-    check_choice('train: method: type', section.get('type'), names)
+    check_choice(f'{option}: type', section.get('type'), names)
     return METHOD_REGISTRY.get(section['type'])

@@ -1,10 +1,16 @@
 """What a method may touch of the run that it is part of."""
 
 import torch
+from torch.utils.data import default_collate
+from tqdm import tqdm
 
 from basicsr.archs import build_network
+from basicsr.data import build_dataset
 from basicsr.utils import get_root_logger
 from basicsr_unlearn.checkpoint import load_into
+from basicsr_unlearn.methods import Batch
+
+FRESH = 2**40  # where the sample numbers of `batches` begin, which training never reaches
 
 
 class Run:
@@ -14,16 +20,18 @@ class Run:
         net (nn.Module): network_g without the distributed wrapper. Forwards without gradient go through it.
         device (torch.device): Where the net lives.
         logger (logging.Logger): BasicSR's.
+        quiet (bool): `disable` of progress bars.
         cost (float): What this process has spent so far, in image-forward-equivalents: one training patch through a
             network = 1, a training step on it = 3.
     """
 
     def __init__(self, model):
         self._model = model
-        self._original = None
+        self._original = self._train_set = None
         self.net = model.get_bare_model(model.net_g)
         self.device = model.device
         self.logger = get_root_logger()
+        self.quiet = True if model.opt['rank'] else None  # of progress bars; None: shown on terminals only
         self.cost = 0.0
 
     @property
@@ -38,6 +46,44 @@ class Run:
         self.cost += len(images)
         with torch.no_grad(), self._model.autocast():
             return self.original(images).float()
+
+    @property
+    def train_set(self):
+        """The training data (ForgetRetainPairedDataset); built on first use."""
+        if self._train_set is None:
+            self._train_set = build_dataset(self._model.opt['datasets']['train'])
+        return self._train_set
+
+    def to_batch(self, data, with_retain=True):
+        """Make the Batch of collated samples of the training data, the original's answers filled in.
+
+        Args:
+            data (dict): As a data loader gives it.
+            with_retain (bool): False leaves the retain images out. Default: True.
+        """
+        names = [name for name in data if name in Batch.__dataclass_fields__]
+        if not with_retain:
+            names = [name for name in names if not name.startswith('retain')]
+        batch = Batch(**{name: data[name].to(self.device, non_blocking=True) for name in names})
+        if batch.retain_lq is not None and data['retain_from_original'].any():
+            asked = data['retain_from_original'].to(self.device)
+            batch.retain_gt[asked] = self.ask_original(batch.retain_lq[asked])
+        return batch
+
+    def batches(self, images, title, with_retain=True):
+        """Yield Batches of training samples that no iteration sees, under a progress bar; the same in every run.
+
+        Args:
+            images (int): Forget images in all, and as many retain images.
+            title (str): Shown beside the progress bar.
+            with_retain (bool): False leaves the retain images out. Default: True.
+        """
+        size = self._model.opt['datasets']['train']['batch_size_per_gpu']
+        with tqdm(total=images, desc=title, unit='image', leave=False, disable=self.quiet) as bar:
+            for first in range(0, images, size):
+                numbers = range(FRESH + first, FRESH + min(first + size, images))
+                yield self.to_batch(default_collate([self.train_set[number] for number in numbers]), with_retain)
+                bar.update(len(numbers))
 
     def load(self, which):
         """Build a frozen network with the weights of `path: pretrain_network_{which}`."""

@@ -55,10 +55,12 @@ class StopRule:
         options (StopOptions): The checked section `train: stop:`.
         input_psnr (float): PSNR of the degraded forget probes, dB.
         original (dict): Probes of the original, as `Probes.measure` gives them.
+        repairs (bool): The method damages first and repairs then: a state beyond the budget is never kept, but ends
+            nothing. Default: False.
     """
 
-    def __init__(self, options, input_psnr, original):
-        self.options, self.original = options, original
+    def __init__(self, options, input_psnr, original, repairs=False):
+        self.options, self.original, self.repairs = options, original, repairs
         self.level = level_in_db(options.forget_psnr_below, input_psnr)
         self.last_good = self.best = None  # {'iter', 'probes', 'weights'}
         self.waited = 0
@@ -77,7 +79,7 @@ class StopRule:
         if not all(math.isfinite(value) for value in probes.values()):
             return 'diverged'
         if self.options.retain_budget is not None and self.worst_loss(probes) > self.options.retain_budget:
-            return 'retain_budget'
+            return None if self.repairs else 'retain_budget'
         self.last_good = {'iter': iteration, 'probes': probes, 'weights': weights()}
         if self.level is None or probes['forget'] > self.level:
             return None if self.best is None else self._wait()

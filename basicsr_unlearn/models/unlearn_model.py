@@ -10,11 +10,10 @@ from os import path as osp
 import torch
 from torch import distributed
 
-from basicsr.data import build_dataset
 from basicsr.utils.registry import MODEL_REGISTRY
 from basicsr_unlearn import checkpoint
 from basicsr_unlearn.errors import Diverged, InputError
-from basicsr_unlearn.methods import Batch, build_method
+from basicsr_unlearn.methods import build_method
 from basicsr_unlearn.models.reporter import Reporter
 from basicsr_unlearn.models.restoration_model import RestorationModel
 from basicsr_unlearn.models.run import Run
@@ -65,44 +64,33 @@ class UnlearnModel(RestorationModel):
         if not self.reporter.before:
             self.reporter.measure_before()
         self.clock = time.time()
-        train_set = build_dataset(self.opt['datasets']['train'])
-        self.probes = Probes(train_set, self.stop.probes, self.device)
+        self.probes = Probes(self.run.train_set, self.stop.probes, self.device)
         if self.rule is None:
-            self.method.setup()
             probes = self._measure_probes()
-            self.rule = StopRule(self.stop, self.probes.input_psnr(), probes)
+            self.rule = StopRule(self.stop, self.probes.input_psnr(), probes, self.method.repairs)
             self.rule.judge(0, probes, self._copy_weights)
             self._log_probes(0, probes)
+            self.method.setup()
 
     def feed_data(self, data):
         """Take a training batch as ForgetRetainPairedDataset makes it, or a validation pair (`lq`, `gt`)."""
         if 'lq' in data:
             super().feed_data(data)
             return
-        names = [name for name in ('forget_lq', 'forget_gt', 'retain_lq', 'retain_gt') if name in data]
-        self.batch = Batch(**{name: data[name].to(self.device, non_blocking=True) for name in names})
-        self.from_original = data.get('retain_from_original')
+        self.data = data
 
     def optimize_parameters(self, current_iter):
         if self.clock is None:
             self.begin()
-        if self.method.uses_retain and self.from_original is not None and self.from_original.any():
-            asked = self.from_original.to(self.device)
-            self.batch.retain_gt[asked] = self.run.ask_original(self.batch.retain_lq[asked])
-        self.optimizer_g.zero_grad(set_to_none=True)
-        losses = self.method.losses(self.batch)
-        sum(losses.values()).backward()
-        self.method.edit_gradients()
-        gradients = [p.grad for p in self.run.net.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        losses = self._gradients()
         self.log_dict = self.reduce_loss_dict(OrderedDict(losses))
-        self.log_dict['grad_norm'] = norm.item()
         finite = all(map(math.isfinite, self.log_dict.values()))
         diverged, interrupted = self._any_process(not finite, self.interrupted)
         if diverged:
             self.stopped_by = 'diverged'
         else:
-            self.optimizer_g.step()
+            if losses:
+                self.optimizer_g.step()
             self.method.edit_weights()
             self._look(current_iter)
         now = time.time()
@@ -115,6 +103,17 @@ class UnlearnModel(RestorationModel):
             self.save(0, current_iter)
             self.run.logger.warning(f'Interrupted and saved at iteration {current_iter}. Go on with --auto_resume.')
             raise SystemExit(4)
+
+    def _gradients(self):
+        """Fill the gradients in; return the losses and `grad_norm`, nothing for a step that only edits weights."""
+        self.optimizer_g.zero_grad(set_to_none=True)
+        losses = self.method.losses(self.run.to_batch(self.data, self.method.uses_retain))
+        if not losses:
+            return {}
+        sum(losses.values()).backward()
+        self.method.edit_gradients()
+        gradients = [p.grad for p in self.run.net.parameters() if p.grad is not None]
+        return {**losses, 'grad_norm': torch.nn.utils.get_total_norm(gradients)}
 
     def _look(self, iteration):
         """Measure the probes when it is time, and let the rule judge them."""
@@ -226,7 +225,7 @@ class UnlearnModel(RestorationModel):
         super().resume_training(resume_state)
         state = resume_state['unlearn']
         self.method.load_state_dict(state['method'])
-        self.rule = StopRule(self.stop, 0.0, {})
+        self.rule = StopRule(self.stop, 0.0, {}, self.method.repairs)
         self.rule.load_state_dict(state['rule'])
         self.reporter.before = state['before']
         self.run.cost, self.seconds = state['cost'], state['seconds']
