@@ -13,7 +13,7 @@ def read(*parts):
         return file.read()
 
 
-RECIPES = {f'basicsr_unlearn.recipes.{name}': f'options/{name}' for name in ('quickstart', 'promptir', 'adair')}
+RECIPES = {f'basicsr_unlearn.recipes.{name}': f'options/{name}' for name in ('quickstart', 'promptir', 'adair', 'methods')}
 
 setup(
     name='basicsr-unlearn',

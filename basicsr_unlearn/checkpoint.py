@@ -233,3 +233,14 @@ def manifest_entry(path):
     if entry and entry['sha256'] != sha256(file):
         raise InputError(f'{path}: its sha256 is not the one in {manifest}. Restore the file.')
     return entry
+
+
+def write_manifest_entry(path, entry):
+    """Add what is known of a weight file to the `manifest.json` beside it."""
+    manifest = osp.join(osp.dirname(path), 'manifest.json')
+    known = {}
+    if osp.isfile(manifest):
+        with open(manifest, encoding='utf-8') as file:
+            known = json.load(file)
+    known[osp.basename(path)] = entry
+    atomic_write(json.dumps(known, indent=2, sort_keys=True) + '\n', manifest)

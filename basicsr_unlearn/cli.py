@@ -8,13 +8,11 @@ from importlib.metadata import entry_points
 from os import path as osp
 
 import torch
-import yaml
 
-from basicsr_unlearn import __version__, checkpoint, compat, restore_folder
+from basicsr_unlearn import __version__, checkpoint, compat, recipes, restore_folder
 from basicsr_unlearn.errors import Diverged, InputError
 
 OK, BAD_INPUT, DIVERGED = 0, 2, 3
-RECIPES = [osp.join(osp.dirname(__file__), 'recipes'), osp.join(osp.dirname(__file__), os.pardir, 'options')]
 REQUIRED = (('name', str), ('model_type', str), ('num_gpu', (int, str)), ('datasets', dict), ('path', dict))
 STATUS = """exit status:
   0  finished, or stopped by a rule of the option file
@@ -56,11 +54,7 @@ def test(options):
 
 def init(options):
     """Write the option files of a recipe into the current directory, never over an existing file."""
-    folder = next(
-        (osp.join(root, options.recipe) for root in RECIPES if osp.isdir(osp.join(root, options.recipe))), None
-    )
-    if folder is None:
-        raise InputError(f'init: {options.recipe}: no such recipe in this installation.')
+    folder = recipes.folder(options.recipe)
     names = sorted(name for name in os.listdir(folder) if name.endswith('.yml'))
     existing = [name for name in names if osp.exists(name)]
     if existing:
@@ -80,6 +74,19 @@ def restore(options):
     if skipped:
         print(f'left alone {len(skipped)} files that are no pictures: {", ".join(skipped[:5])}')
     return OK
+
+
+def preset(options):
+    """Write an option file with another method in it: recipes.write_with_preset."""
+    print(f'wrote {recipes.write_with_preset(options.opt, options.method)}')
+    return OK
+
+
+def bench(options):
+    """Compare methods on one original: bench/."""
+    from basicsr_unlearn.bench import course
+
+    return course.run(options.opt, options.workers, options.plan, options.make_oracle)
 
 
 def convert(options):
@@ -109,19 +116,7 @@ def _pipeline(pipeline, options):
 
 def _read_option_file(path, required=REQUIRED):
     """Read an option file as far as needed to say in one line what is wrong with it."""
-    if not osp.isfile(path):
-        raise InputError(f'-opt {path}: no such file.')
-    try:
-        with open(path, encoding='utf-8') as file:
-            tree = yaml.safe_load(file)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, 'problem_mark', None)
-        where = f'line {mark.line + 1}: ' if mark else ''
-        raise InputError(
-            f'-opt {path}: {where}{getattr(error, "problem", None) or "not text"}. Not valid YAML.'
-        ) from None
-    if not isinstance(tree, dict):
-        raise InputError(f'-opt {path}: holds no options. Write one with: basicsr init quickstart')
+    tree = recipes.read_yaml(path, '-opt')
     for key, kind in required:
         if not isinstance(tree.get(key), kind):
             raise InputError(f'-opt {path}: {key}: {tree.get(key)!r} is missing or of the wrong type.')
@@ -169,6 +164,8 @@ def _parser():
     _add_pipeline(commands, 'test', test, 'measure a network by an option file; writes results/')
     restore_folder.add_command(commands, restore)
     _add_convert(commands)
+    _add_preset(commands)
+    _add_bench(commands)
     text = 'write the option files of a recipe into the current directory, never over an existing file'
     command = commands.add_parser('init', help=text, description=text + '.')
     command.add_argument(
@@ -230,6 +227,37 @@ def _add_convert(commands):
         '--param_key', default='params', metavar='KEY', help='entry of IN, for example params_ema. Default: params'
     )
     command.set_defaults(run=convert)
+
+
+def _add_preset(commands):
+    text = 'write a copy of an option file that unlearns by another method'
+    command = commands.add_parser('preset', help=text, description=f'{text}: FILE_METHOD.yml beside FILE.yml.')
+    known = ', '.join(recipes.presets())
+    command.add_argument('method', metavar='METHOD', help=f'a file of the same kind, or one of {known}')
+    command.add_argument('-opt', required=True, metavar='FILE', help='option file (YAML)')
+    command.set_defaults(run=preset)
+
+
+def _add_bench(commands):
+    text = 'compare unlearning methods on one original: tuning, relearning attacks, a leaderboard'
+    command = commands.add_parser(
+        'bench',
+        help=text,
+        description=f'{text}, in bench/NAME. The plan with its estimated hours is printed first. Killed in between? '
+        'The same command goes on.',
+    )
+    command.add_argument('-opt', required=True, metavar='FILE', help='option file of the benchmark (YAML)')
+    command.add_argument(
+        '--workers', type=int, metavar='N', help='processes. Default: one for each GPU, without a GPU for each core'
+    )
+    command.add_argument('--plan', action='store_true', help='print the plan and its estimated hours, and end')
+    command.add_argument(
+        '--make-oracle',
+        type=float,
+        metavar='SHARE',
+        help="train a short oracle first: from scratch on the retain data, for SHARE of the original's training cost",
+    )
+    command.set_defaults(run=bench)
 
 
 def _version():

@@ -22,6 +22,7 @@ class StopOptions:
     every: int = 10  # iterations between two looks at the probes
     patience: int = 0  # looks to go on after the forget level is met, in search of better retain probes
     probes: int = 8  # patches of each source
+    max_cost_share: float = None  # end when this share of the oracle's training cost is spent; ~: no limit
 
 
 def nearest(key, known):
@@ -81,6 +82,10 @@ def stop_options(train):
             raise InputError(f'train: stop: {key}: {getattr(stop, key)} must be a positive whole number.')
     if stop.retain_budget is not None and stop.retain_budget <= 0:
         raise InputError(f'train: stop: retain_budget: {stop.retain_budget} must be positive (dB), or ~ for no limit.')
+    if stop.max_cost_share is not None and stop.max_cost_share <= 0:
+        raise InputError(
+            f'train: stop: max_cost_share: {stop.max_cost_share} must be positive, for example 0.01, or ~.'
+        )
     level_in_db(stop.forget_psnr_below, 0.0)
     task = train['method'].get('task', 'degradation')
     if task != 'degradation' and isinstance(stop.forget_psnr_below, str):

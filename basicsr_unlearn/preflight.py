@@ -36,19 +36,12 @@ def check(opt):
     Raises:
         InputError: One line that names the option, the value and the remedy.
     """
-    unlearning = opt.get('model_type') == 'UnlearnModel' and opt['is_train']
     ours = any(
         isinstance(section, dict) and section.get('type') in OUR_DATASETS for section in opt['datasets'].values()
     )
     if opt.get('model_type') not in options.OUR_MODELS and not ours:
         return
-    if unlearning:
-        option_tree.check_unlearn_options(opt)
-        _check_method(opt['train']['method'], bool(opt['datasets']['train'].get('retain')))
-        _check_optimization(opt['train'])
-    if opt.get('model_type') in options.OUR_MODELS:
-        options.check_speed_options(opt.get('train') or {}, opt['num_gpu'], opt['dist'])
-        _check_metrics(opt, unlearning)
+    check_options(opt)
     files = []
     for key, section in opt['datasets'].items():
         files += _check_dataset(key, section)
@@ -56,6 +49,18 @@ def check(opt):
         _check_files(files)
     if opt.get('model_type') in options.OUR_MODELS:
         _check_network(opt)
+
+
+def check_options(opt):
+    """Check what needs no look at files: keys, types, the method, the optimizer, the metrics."""
+    unlearning = opt.get('model_type') == 'UnlearnModel' and opt['is_train']
+    if unlearning:
+        option_tree.check_unlearn_options(opt)
+        _check_method(opt['train']['method'], bool(opt['datasets']['train'].get('retain')))
+        _check_optimization(opt['train'])
+    if opt.get('model_type') in options.OUR_MODELS:
+        options.check_speed_options(opt.get('train') or {}, opt['num_gpu'], opt['dist'])
+        _check_metrics(opt, unlearning)
 
 
 def _check_metrics(opt, unlearning):

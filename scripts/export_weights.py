@@ -80,13 +80,7 @@ def main():
         'sha256': digest,
         'figures': figures,
     }
-    manifest = osp.join(args.to, 'manifest.json')
-    known = {}
-    if osp.isfile(manifest):
-        with open(manifest, encoding='utf-8') as file:
-            known = json.load(file)
-    known[name] = entry
-    checkpoint.atomic_write(json.dumps(known, indent=2, sort_keys=True) + '\n', manifest)
+    checkpoint.write_manifest_entry(osp.join(args.to, name), entry)
     print(json.dumps(entry, indent=2))
 
 

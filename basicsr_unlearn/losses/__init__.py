@@ -1,1 +1,1 @@
-from basicsr_unlearn.losses import ascent_loss  # noqa: F401
+from basicsr_unlearn.losses import ascent_loss, identity_loss  # noqa: F401

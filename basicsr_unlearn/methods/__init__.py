@@ -1,6 +1,22 @@
 """Unlearning methods: one algorithm, one class, one file. `train: method: type:` chooses one by name."""
 
-from basicsr_unlearn.methods import fine_tune, gradient_ascent, identity_target, neg_grad  # noqa: F401
+from basicsr_unlearn.methods import (  # noqa: F401
+    bad_teacher,
+    blindspot,
+    budgeted_retraining,
+    deep_forget,
+    fine_tune,
+    gradient_ascent,
+    i2i_encoder,
+    instance_wise,
+    identity_target,
+    l1_sparse,
+    neg_grad,
+    random_target,
+    salun,
+    scrub,
+    ssd,
+)
 from basicsr_unlearn.methods.base import (  # noqa: F401
     METHOD_REGISTRY,
     Batch,

@@ -40,15 +40,17 @@ class DryRun:
         get_root_logger().info(
             f'Dry run: {second:.3f} s for an iteration, data included (median of {len(times)}): '
             f'{self.planned} iterations take about {_duration(second * self.planned)}, measuring and saving not '
-            f'counted. Peak memory {self._peak() / 2**30:.2f} GiB. The full run: the same command without --debug.'
+            f'counted. Peak memory {peak_memory(self.device) / 2**30:.2f} GiB. The full run: the same command without '
+            '--debug.'
         )
 
-    def _peak(self):
-        """Return the peak memory in bytes: the GPU's, or that of this process."""
-        if self.device.type == 'cuda':
-            return torch.cuda.max_memory_allocated()
-        unit = 1 if sys.platform == 'darwin' else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+def peak_memory(device):
+    """Return the peak memory in bytes: the GPU's, or that of this process."""
+    if device.type == 'cuda':
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == 'darwin' else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _duration(seconds):

@@ -5,6 +5,7 @@ from os import path as osp
 from basicsr.data import build_dataset
 from basicsr_unlearn import __version__, checkpoint
 from basicsr_unlearn.models import summary, tensorboard
+from basicsr_unlearn.models.dry_run import peak_memory
 from basicsr_unlearn.models.evaluation import Evaluator
 
 PICTURES = 2  # per set, in TensorBoard
@@ -100,6 +101,7 @@ class Reporter:
             'iterations': iterations,
             'kept_iteration': kept_iteration,
             'seconds': round(seconds, 2),
+            'memory': round(peak_memory(self.run.device) / 2**20, 1),
             'stopped_by': stopped_by,
             'cost': round(cost, 1),
             'cost_share': cost / oracle_cost if oracle_cost else None,

@@ -23,6 +23,9 @@ class Run:
         quiet (bool): `disable` of progress bars.
         cost (float): What this process has spent so far, in image-forward-equivalents: one training patch through a
             network = 1, a training step on it = 3.
+        batch_size (int): Forget images of a training batch on this process.
+        folder (str): experiments/NAME, where a method may keep files of its own.
+        rank, world_size (int): Which of how many processes this is.
     """
 
     def __init__(self, model):
@@ -33,6 +36,9 @@ class Run:
         self.logger = get_root_logger()
         self.quiet = True if model.opt['rank'] else None  # of progress bars; None: shown on terminals only
         self.cost = 0.0
+        self.batch_size = model.opt['datasets']['train']['batch_size_per_gpu']
+        self.folder = model.opt['path'].get('experiments_root')
+        self.rank, self.world_size = model.opt['rank'], model.opt['world_size']
 
     @property
     def original(self):
@@ -45,6 +51,12 @@ class Run:
         """Restore (N, 3, H, W) with the original, without gradient."""
         self.cost += len(images)
         with torch.no_grad(), self._model.autocast():
+            return self.original(images).float()
+
+    def differentiable_original(self, images):
+        """Restore (N, 3, H, W) with the original, for a gradient with respect to the images."""
+        self.cost += 2 * len(images)
+        with self._model.autocast():
             return self.original(images).float()
 
     @property
@@ -70,20 +82,27 @@ class Run:
             batch.retain_gt[asked] = self.ask_original(batch.retain_lq[asked])
         return batch
 
-    def batches(self, images, title, with_retain=True):
+    def batches(self, images, title, with_retain=True, first=0):
         """Yield Batches of training samples that no iteration sees, under a progress bar; the same in every run.
 
         Args:
             images (int): Forget images in all, and as many retain images.
             title (str): Shown beside the progress bar.
             with_retain (bool): False leaves the retain images out. Default: True.
+            first (int): How many to leave out at the beginning. Default: 0.
         """
-        size = self._model.opt['datasets']['train']['batch_size_per_gpu']
-        with tqdm(total=images, desc=title, unit='image', leave=False, disable=self.quiet) as bar:
-            for first in range(0, images, size):
-                numbers = range(FRESH + first, FRESH + min(first + size, images))
+        size = self.batch_size
+        with tqdm(total=images, initial=first, desc=title, unit='image', leave=False, disable=self.quiet) as bar:
+            for start in range(first, images, size):
+                numbers = range(FRESH + start, FRESH + min(start + size, images))
                 yield self.to_batch(default_collate([self.train_set[number] for number in numbers]), with_retain)
                 bar.update(len(numbers))
+
+    def fresh(self):
+        """Build an untrained network_g, the same in every run with one `manual_seed`."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self._model.opt['manual_seed'])  # leaves the accelerators' alone
+            return build_network(self._model.opt['network_g']).to(self.device)
 
     def load(self, which):
         """Build a frozen network with the weights of `path: pretrain_network_{which}`."""

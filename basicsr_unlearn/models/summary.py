@@ -1,10 +1,11 @@
 """What a run leaves behind for people and programs: unlearn_summary.json and unlearn_summary.md.
 
-The JSON: {version, method, task, iterations, kept_iteration, seconds, stopped_by, cost, cost_share, metrics: {name:
-{type, options}}, sets: [{name, role, images, psnr: {input, original, unlearned, oracle}, ssim: {the same}, and so every
-other name of `val: metrics`}]}. Unknown values are null. PSNR in dB; `iterations` were done, `kept_iteration` is the
-one whose weights are left; `stopped_by` is a key of ENDINGS; `cost` in image-forward-equivalents (one training patch
-forward = 1, a training step on it = 3); `cost_share` is that cost over the oracle's.
+The JSON: {version, method, task, iterations, kept_iteration, seconds, memory, stopped_by, cost, cost_share, metrics:
+{name: {type, options}}, sets: [{name, role, images, psnr: {input, original, unlearned, oracle}, ssim: {the same}, and
+so every other name of `val: metrics`}]}. Unknown values are null. PSNR in dB; `iterations` were done, `kept_iteration`
+is the one whose weights are left; `memory` is the peak in MiB, that of the GPU or of the process; `stopped_by` is a key
+of ENDINGS; `cost` in image-forward-equivalents (one training patch forward = 1, a training step on it = 3);
+`cost_share` is that cost over the oracle's.
 """
 
 import json
@@ -29,6 +30,7 @@ ENDINGS = {
     'forget_level': 'the forget probes fell to the level of the option file (forget_psnr_below)',
     'retain_budget': 'a retain probe lost more than retain_budget; back to the last good weights',
     'total_iter': 'total_iter was reached',
+    'max_cost_share': "the cost reached its share of the oracle's training (max_cost_share)",
     'method': 'the method was done',
     'diverged': 'a loss, gradient or probe was not finite; back to the last good weights',
 }
@@ -36,6 +38,16 @@ ENDINGS = {
 
 def _number(value, digits):
     return 'n/a' if value is None else f'{value:.{digits}f}'
+
+
+def markdown_table(rows):
+    """Return the lines of a table; the first row is its head."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        '| ' + ' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + ' |' for row in rows
+    ]
+    lines.insert(1, '| ' + ' | '.join('-' * width for width in widths) + ' |')
+    return lines
 
 
 def to_markdown(summary):
@@ -56,11 +68,7 @@ def to_markdown(summary):
                 _number(ssim['unlearned'], 4),
             )
         )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
-    lines = [
-        '| ' + ' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + ' |' for row in rows
-    ]
-    lines.insert(1, '| ' + ' | '.join('-' * width for width in widths) + ' |')
+    lines = markdown_table(rows)
     share = summary['cost_share']
     cost = f'{summary["cost"]:.0f} image-forward-equivalents'
     cost += f", {share:.2%} of the oracle's" if share is not None else " (the oracle's cost is not known)"

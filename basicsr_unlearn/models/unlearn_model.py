@@ -54,6 +54,12 @@ class UnlearnModel(RestorationModel):
         self.setup_schedulers()
         self.stop = stop_options(train)
         self.reporter = Reporter(self.opt, self.run)
+        self.oracle_cost = self.reporter.oracle_cost()
+        if self.stop.max_cost_share and not self.oracle_cost:
+            raise InputError(
+                'train: stop: max_cost_share: the cost of the oracle is not known. Set train: oracle_cost: iterations '
+                'x images of an iteration x 3.'
+            )
         self.rule = self.probes = self.clock = self.stopped_by = None
         self.seconds, self.interrupted, self.finished = 0.0, False, False
 
@@ -117,13 +123,21 @@ class UnlearnModel(RestorationModel):
 
     def _look(self, iteration):
         """Measure the probes when it is time, and let the rule judge them."""
-        if iteration % self.stop.every and iteration < self.opt['train']['total_iter'] and not self.method.done:
+        last = iteration >= self.opt['train']['total_iter'] or self.method.done or self._spent()
+        if iteration % self.stop.every and not last:
             return
         probes = self._measure_probes()
         self.stopped_by = self.rule.judge(iteration, probes, self._copy_weights)
         if self.stopped_by is None and self.method.done:
             self.stopped_by = 'method'
+        if self.stopped_by is None and self._spent():
+            self.stopped_by = 'max_cost_share'
         self._log_probes(iteration, probes)
+
+    def _spent(self):
+        """Return whether `stop: max_cost_share` is reached."""
+        share = self.stop.max_cost_share
+        return share is not None and self.run.cost * self.opt['world_size'] >= share * self.oracle_cost
 
     def _measure_probes(self):
         self.run.cost += self.probes.images

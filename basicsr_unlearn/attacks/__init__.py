@@ -1,0 +1,1 @@
+"""Adversarial examples for restorers: the attack, what it aims at, and where its results are kept."""

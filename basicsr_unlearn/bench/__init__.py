@@ -1,0 +1,1 @@
+"""`basicsr bench`: many methods on one original, attacked alike, and the leaderboard."""

@@ -1,0 +1,262 @@
+"""The option file of a benchmark, read and checked."""
+
+import itertools
+import os
+import re
+from copy import deepcopy
+from dataclasses import dataclass, field
+from os import path as osp
+
+from basicsr_unlearn import checkpoint, preflight, recipes
+from basicsr_unlearn.errors import InputError
+from basicsr_unlearn.methods import method_class
+from basicsr_unlearn.options import check_choice, check_keys, from_section, prepare
+
+CLAIMS = {
+    'full': 'Oracle: the recipe of the original without the forget data. Gap and relearn excess are against it.',
+    'short': 'Oracle: trained for a share of the cost only. It has seen none of the forget data, so its forget level '
+    'and its relearning mean something; what it retains is below a whole one.',
+    'none': 'No oracle: the table shows what was forgotten and what was kept, not that a network equals one that never '
+    'saw the data; relearn excess is not known. A short oracle: --make-oracle 0.1',
+}
+
+
+@dataclass
+class Goals:
+    """When a row counts as a success, dB."""
+
+    forget_gap: float = 0.2  # |forget PSNR - the oracle's|
+    retained_loss: float = 0.05  # that the worst retained task may lose against the original
+    relearn_excess: float = 0.3  # E of the worst attack
+
+
+@dataclass
+class Stage:
+    """How hard a stage looks."""
+
+    images: int = None  # of each set, measured; ~: all
+    attack_images: int = 8  # of each forget set, followed during an attack; ~: all
+    lrs: list = field(default_factory=lambda: [1e-4])  # of the attack
+    scopes: list = field(default_factory=lambda: ['all'])  # names of `attack: scopes:`
+    seeds: list = field(default_factory=lambda: [0])  # of the attack
+    steps: int = 100
+
+    def attacks(self):
+        """Return every attack of the stage: (lr, scope, seed)."""
+        return list(itertools.product(self.lrs, self.scopes, self.seeds))
+
+
+@dataclass
+class AttackData:
+    """What the attacker has and may change."""
+
+    data: dict = None  # a source of pairs of the forgotten kind that is used nowhere else
+    batch_size: int = 4
+    scopes: dict = field(default_factory=lambda: {'all': ['.*'], 'output': ['output']})  # regular expressions
+
+
+@dataclass
+class BenchOptions:
+    """Everything in the file."""
+
+    name: str
+    base: str  # option file of an unlearning run: network, data, original, oracle
+    rows: dict  # {name: {preset, set, search, budget}}
+    attack: dict
+    sets: dict  # {val: {name: section}, test: {name: section}}
+    oracle_2: str = None  # weights of an oracle trained with another seed: the noise floor
+    search: dict = None  # {key of the option tree: values}, tried on every row that has no search of its own
+    budget: float = 0.05  # share of the oracle's training cost that a row may spend
+    seeds: list = field(default_factory=lambda: [0])
+    finalists: int = 4
+    crop: int = 256  # pixels, the centre of every measured image
+    goals: dict = field(default_factory=dict)
+    screening: dict = field(default_factory=dict)
+    full: dict = field(default_factory=dict)
+    val: dict = field(default_factory=dict)  # over those of the base
+
+
+class Bench:
+    """A benchmark: its options, and the option tree of every run.
+
+    Args:
+        path (str): The option file. Paths in it that exist as seen from the current directory stay; `base` and presets
+            may also be beside the file.
+
+    Raises:
+        InputError: One line that names the option, the value and the remedy.
+    """
+
+    def __init__(self, path):
+        tree = recipes.read_yaml(path, '-opt')
+        for key in ('name', 'base', 'rows', 'attack', 'sets'):
+            if not tree.get(key):
+                raise InputError(f'-opt {path}: {key}: is missing.')
+        self.options = from_section(BenchOptions, tree, '-opt')
+        self.home = osp.dirname(osp.abspath(path))
+        self.folder = osp.join('bench', self.options.name)
+        self.absolute_folder = osp.abspath(self.folder)
+        self.counts = {}  # images of the sets, counted once
+        self.goals = from_section(Goals, self.options.goals, 'goals')
+        self.screening = from_section(Stage, self.options.screening, 'screening')
+        self.full = from_section(Stage, self.options.full, 'full')
+        self.attack = from_section(AttackData, self.options.attack, 'attack')
+        self.base = self._read_base()
+        self.searches = {name: self._search(name, row) for name, row in self.options.rows.items()}
+        self._check()
+
+    @property
+    def rows(self):
+        """The names of the rows."""
+        return list(self.options.rows)
+
+    @property
+    def trials(self):
+        """How many trials every row has."""
+        return len(self.searches[self.rows[0]])
+
+    def references(self):
+        """Return the weights to compare with: `original`, and where there are such `oracle` and `oracle_2`."""
+        path = self.base['path']
+        oracle = path.get('pretrain_network_oracle')
+        found = {'original': path['pretrain_network_g'], 'oracle': oracle, 'oracle_2': self.options.oracle_2}
+        return {name: weights for name, weights in found.items() if weights}
+
+    def use_oracle(self, weights, cost, kind):
+        """Compare with these weights; `cost` in image-forward-equivalents is that of a whole oracle."""
+        self.base['path']['pretrain_network_oracle'] = weights
+        self.base['train']['oracle_cost'] = cost
+        self.kind_of_oracle = kind
+
+    def claims(self):
+        """Say what the oracle at hand allows one to claim."""
+        return CLAIMS[self.kind_of_oracle]
+
+    def _read_base(self):
+        base = recipes.read_yaml(self._beside(self.options.base), 'base')
+        for key in ('datasets', 'path', 'train', 'network_g'):
+            if not isinstance(base.get(key), dict):
+                raise InputError(f'base: {self.options.base}: {key}: is missing.')
+        base['datasets'] = {'train': base['datasets']['train']}  # measuring is the benchmark's own
+        base['val'] = {**(base.get('val') or {}), 'val_freq': 10**9, 'save_img': False, **self.options.val}
+        base['train'].setdefault('stop', {})
+        base['logger'] = {**base['logger'], 'use_tb_logger': False, 'wandb': None}
+        return base
+
+    def _beside(self, name):
+        here = osp.join(self.home, name)
+        return here if osp.isfile(here) else name
+
+    def _search(self, name, row):
+        """Return the trials of a row: assignments `{key: value}`, one for each trial."""
+        check_keys(f'rows: {name}', row, ('preset', 'set', 'search', 'budget'))
+        search = row.get('search') or self.options.search or {}
+        lengths = {len(values) for values in search.values()}
+        if len(lengths) > 1:
+            raise InputError(f'rows: {name}: search: its lists must be of one length: the n-th values are one trial.')
+        return [dict(zip(search, values, strict=True)) for values in zip(*search.values(), strict=True)] or [{}]
+
+    def tree(self, row, trial, seed):
+        """Return the option tree of one run."""
+        section = self.options.rows[row]
+        tree = deepcopy(self.base)
+        if section.get('preset'):
+            preset = section['preset']
+            preset = self._beside(preset) if str(preset).endswith('.yml') else preset
+            tree['train'] = recipes.merge(tree['train'], recipes.read_preset(preset, f'rows: {row}: preset'))
+        for key, value in {**(section.get('set') or {}), **self.searches[row][trial]}.items():
+            assign(tree, key, deepcopy(value), f'rows: {row}')
+        share = section.get('budget', self.options.budget)
+        tree['train']['stop']['max_cost_share'] = share
+        return {**tree, 'name': run_name(row, trial, seed), 'manual_seed': seed}
+
+    def _check(self):
+        check_choice('finalists', self.options.finalists, range(1, len(self.rows) + 1))
+        check_keys('sets', self.options.sets, ('val', 'test'))
+        names = [run_name(row, 0, 0) for row in self.rows]
+        if len(set(names)) < len(names):
+            raise InputError(f'rows: the names {", ".join(self.rows)} must differ in letters and digits.')
+        for stage in (self.screening, self.full):
+            for scope in stage.scopes:
+                check_choice('scopes', scope, list(self.attack.scopes))
+        trials = {len(found) for found in self.searches.values()}
+        if len(trials) > 1:
+            counts = ', '.join(f'{name} {len(found)}' for name, found in self.searches.items())
+            raise InputError(f'rows: every row must have as many trials as the others, not: {counts}.')
+        for number, row in enumerate(self.rows):
+            for trial in range(len(self.searches[row])):
+                opt = complete(self.tree(row, trial, self.options.seeds[0]))
+                try:
+                    preflight.check(opt) if number + trial == 0 else preflight.check_options(opt)
+                except InputError as error:
+                    raise InputError(f'rows: {row}: {error}') from None
+        self.base = absolute(self.base)
+        self._find_oracle()
+
+    def _find_oracle(self):
+        path, train = self.base['path'], self.base['train']
+        short = osp.join(self.absolute_folder, 'short_oracle.safetensors')
+        known = {name: checkpoint.manifest_entry(file) or {} for name, file in self.references().items()}
+        whole = train.get('oracle_cost') or known.get('oracle', {}).get('cost')
+        if path.get('pretrain_network_oracle'):
+            self.use_oracle(path['pretrain_network_oracle'], whole, 'full')
+        elif osp.isfile(short):
+            self.use_oracle(short, checkpoint.manifest_entry(short)['whole_cost'], 'short')
+        else:
+            self.use_oracle(None, whole or known['original'].get('cost'), 'none')
+        if not self.oracle_cost:
+            raise InputError(
+                f'base: {self.options.base}: the cost of the training is not known, of which rows may spend a share. '
+                'Set train: oracle_cost: iterations x images of an iteration x 3.'
+            )
+
+    @property
+    def oracle_cost(self):
+        return self.base['train'].get('oracle_cost')
+
+    def needs_retain(self, row):
+        """Return whether a row is given retain data other than what is made from the forget set."""
+        tree = self.tree(row, 0, 0)
+        sources = tree['datasets']['train'].get('retain') or {}
+        own = [source for source in sources.values() if source.get('from') != 'forget']
+        return bool(own) and method_class(tree['train']['method']).uses_retain
+
+
+def run_name(row, trial, seed):
+    """Return the name of a run, fit for a file."""
+    return f'{re.sub(r"[^A-Za-z0-9]+", "_", row)}-t{trial}-s{seed}'
+
+
+def assign(tree, key, value, option):
+    """Set `a:b:c` in an option tree.
+
+    Raises:
+        InputError: A section on the way is missing.
+    """
+    *sections, last = key.split(':')
+    for name in sections:
+        tree = tree.get(name)
+        if not isinstance(tree, dict):
+            raise InputError(f'{option}: {key}: there is no section {name} in the option tree.')
+    tree[last] = value
+
+
+def complete(tree):
+    """Return an option tree as BasicSR's `parse_options` would hand it to a model in this process."""
+    import torch
+
+    opt = deepcopy(tree)
+    opt.update(dist=False, rank=0, world_size=1, is_train=True, auto_resume=False)
+    opt['num_gpu'] = 1 if torch.cuda.is_available() else 0
+    for key, section in opt['datasets'].items():
+        section.update(phase=key.split('_')[0], scale=opt['scale'])
+    return prepare(opt)
+
+
+def absolute(tree):
+    """Return the tree with every path that exists made absolute: runs have a folder of their own."""
+    if isinstance(tree, dict):
+        return {key: absolute(value) for key, value in tree.items()}
+    if isinstance(tree, str) and ('/' in tree) and osp.exists(os.path.expandvars(osp.expanduser(tree))):
+        return osp.abspath(os.path.expandvars(osp.expanduser(tree)))
+    return tree

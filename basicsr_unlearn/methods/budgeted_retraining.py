@@ -1,0 +1,37 @@
+"""Reset a part of the network, or all of it, and train on the retain set: what any method must beat at equal cost."""
+
+from dataclasses import dataclass, field
+
+from basicsr_unlearn.methods.base import METHOD_REGISTRY, MethodOptions
+from basicsr_unlearn.methods.fine_tune import FineTune
+from basicsr_unlearn.methods.taps import find_modules
+
+RESET = 'train: method: reset'
+
+
+@dataclass
+class RetrainingOptions(MethodOptions):
+    reset: list = field(default_factory=lambda: ['.*'])  # patterns of whole module names to initialise anew; .*: all
+
+
+@METHOD_REGISTRY.register()
+class BudgetedRetraining(FineTune):
+    """Initialise the modules of `reset` anew, then minimise l(f(x_r), y_r) for as long as `total_iter` allows.
+
+    Source: EU-k of Goel et al., Towards Adversarial Evaluations for Inexact Machine Unlearning (arXiv 2201.06640),
+    which resets the last k layers. Ours: any modules; with `.*` it is the oracle's recipe cut short. Of the states on
+    the way the stop rule keeps the best that reaches the forget level and is within the retain budget; where none is,
+    the original is left as it was.
+    """
+
+    Options = RetrainingOptions
+    repairs = True
+
+    def __init__(self, options, run):
+        super().__init__(options, run)
+        self.parts = find_modules(run.net, options.reset, RESET)
+
+    def setup(self):
+        fresh = self.run.fresh()
+        for name, module in self.parts.items():
+            module.load_state_dict(fresh.get_submodule(name).state_dict())

@@ -1,0 +1,40 @@
+"""Which weights matter for what is forgotten: memory aware synapses (MAS) on the residual of a restorer."""
+
+import torch
+
+
+def residual_importance(net, batches):
+    """Measure how much each weight moves the residual R(x) = f(x) - x.
+
+    Source: Aljundi et al., Memory Aware Synapses (ECCV 2018), with the norm unsquared and the gradient of a batch's
+    mean as in Cha et al. (arXiv 2301.11578); of the residual, because the norm of f(x) is mostly brightness.
+
+    Args:
+        net (nn.Module): Never changed; its weights need not ask for gradients.
+        batches (iterable[Tensor]): Images, (N, 3, H, W) each.
+
+    Returns:
+        dict[str, Tensor]: For each parameter the mean over the images of |d mean ||R(x)||_2 / d weight|.
+    """
+    weights = {name: weight.detach().requires_grad_() for name, weight in net.named_parameters()}
+    importance = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    seen = 0
+    for images in batches:
+        with torch.enable_grad():
+            residual = torch.func.functional_call(net, weights, (images,)) - images
+            length = residual.flatten(1).norm(dim=1).mean()
+            gradients = torch.autograd.grad(length, list(weights.values()), allow_unused=True)
+        for total, gradient in zip(importance.values(), gradients, strict=True):
+            if gradient is not None:
+                total += len(images) * gradient.abs()
+        seen += len(images)
+    return {name: total / seen for name, total in importance.items()}
+
+
+def stiffness(importance):
+    """Return Omega = 1 - I of each tensor, I scaled to [0, 1] within the tensor; 1 where all weights matter alike."""
+    result = {}
+    for name, value in importance.items():
+        low, width = value.min(), value.max() - value.min()
+        result[name] = 1 - torch.where(width > 0, (value - low) / width, 0.0)
+    return result

@@ -1,0 +1,179 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from copy import deepcopy
+
+import pytest
+import torch
+import yaml
+from conftest import make_net, write_pairs
+
+from basicsr_unlearn.audits.relearn import excess, relearn
+from basicsr_unlearn.bench.options import Bench
+from basicsr_unlearn.checkpoint import fingerprint
+from basicsr_unlearn.cli import main
+from basicsr_unlearn.errors import InputError
+
+
+def test_excess_by_hand():
+    original = {0: 20.0, 2: 20.0, 4: 20.0}
+    oracle = {0: 15.0, 2: 17.0, 4: 19.5}
+    unlearned = {0: 15.0, 2: 19.0, 4: 19.0}
+    # steps 1 to 4: oracle 16, 17, 18.25, 19.5; unlearned 17, 19, 19, 19; the original leads by 1 dB at steps 1, 2, 3
+    assert excess(unlearned, oracle, original) == (pytest.approx((1 + 2 + 0.75) / 3), 3)
+    assert excess(oracle, oracle, original) == (0.0, 3)
+    assert excess(unlearned, original, original) == (None, 0)
+
+
+def test_relearn_leaves_the_network_alone_and_moves_its_scope_only():
+    net = make_net()
+    before = fingerprint(net.state_dict())
+    images = torch.rand(2, 2, 3, 16, 16)
+    seen = []
+
+    def measure(current):
+        seen.append({name: value.clone() for name, value in current.state_dict().items()})
+        return float(len(seen))
+
+    curve = relearn(net, lambda step: images, measure, 2, 1e-3, ['output'])
+    assert curve == {0: 1.0, 1: 2.0, 2: 3.0}
+    assert fingerprint(net.state_dict()) == before and all(p.grad is None for p in net.parameters())
+    moved = {name for name in seen[0] if not torch.equal(seen[0][name], seen[2][name])}
+    assert moved == {'output.weight'}
+    assert relearn(net, lambda step: images, lambda n: n.output.weight.sum().item(), 2, 1e-3) == relearn(
+        net, lambda step: images, lambda n: n.output.weight.sum().item(), 2, 1e-3
+    )
+    with pytest.raises(InputError, match='outputt matches no parameter of PromptIR'):
+        relearn(net, lambda step: images, measure, 2, 1e-3, ['outputt'])
+
+
+@pytest.fixture
+def bench_file(tmp_path, monkeypatch, options, pairs):
+    """A benchmark of two rows and two trials that takes seconds; the current directory is an empty one."""
+    torch.save({'params': make_net(6).state_dict()}, tmp_path / 'oracle.pth')
+    torch.save({'params': make_net(7).state_dict()}, tmp_path / 'oracle_2.pth')
+    base = deepcopy(options)
+    base['path']['pretrain_network_oracle'] = str(tmp_path / 'oracle.pth')
+    base['train']['oracle_cost'] = 1000
+    (tmp_path / 'base.yml').write_text(yaml.safe_dump(base))
+    attack = write_pairs(tmp_path / 'relearn', {'type': 'haze'}, first=20)
+    sets = {
+        'haze': {'type': 'PairedFilesDataset', 'role': 'forget', **pairs['haze']},
+        'rain': {'type': 'PairedFilesDataset', 'role': 'retain', **pairs['rain']},
+    }
+    bench = {
+        'name': 'tiny_bench',
+        'base': 'base.yml',
+        'oracle_2': str(tmp_path / 'oracle_2.pth'),
+        'budget': 0.05,
+        'seeds': [0, 1],
+        'finalists': 1,
+        'crop': 32,
+        'search': {'train:optim_g:lr': [1e-4, 1e-3]},
+        'rows': {'NegGrad': {}, 'Identity': {'set': {'train:method': {'type': 'IdentityTarget'}}}},
+        'screening': {'images': 2, 'steps': 2},
+        'full': {'images': None, 'lrs': [1e-4, 1e-3], 'scopes': ['all', 'output'], 'seeds': [0], 'steps': 3},
+        'attack': {'data': attack, 'batch_size': 2},
+        'sets': {'val': sets, 'test': sets},
+    }
+    path = tmp_path / 'bench.yml'
+    path.write_text(yaml.safe_dump(bench))
+    (tmp_path / 'home').mkdir(exist_ok=True)
+    monkeypatch.chdir(tmp_path / 'home')
+    return path
+
+
+def leaderboard(folder):
+    """Return the JSON of a leaderboard without what depends on the clock and the machine."""
+    content = json.loads((folder / 'bench/tiny_bench/leaderboard.json').read_text())
+    for table in content['tables'].values():
+        for row in table['rows']:
+            assert row.pop('seconds') > 0 and row.pop('memory') > 0
+    return content
+
+
+def test_a_killed_benchmark_gives_the_same_leaderboard(bench_file, tmp_path, capfd):
+    assert main(['bench', '-opt', str(bench_file), '--workers', '2']) == 0
+    said = capfd.readouterr().out
+    assert 'Plan of bench/tiny_bench with 2 processes' in said
+    whole = leaderboard(tmp_path / 'home')
+    final = whole['tables']['final']
+    assert [entry['row'] for entry in final['references']] == ['original', 'oracle', 'oracle_2']
+    assert final['references'][1]['forget_gap'] == 0 and final['references'][1]['relearn_excess'] in (0, None)
+    assert [entry['seeds'] for entry in final['rows']] == [2] and len(final['attacks']) == 4
+    for entry in whole['tables']['screening']['rows']:
+        assert 0 < entry['cost_share'] <= 0.05 + 3 * 4 / 1000
+    text = (tmp_path / 'home/bench/tiny_bench/leaderboard.md').read_text()
+    assert '| oracle_2 ' in text and '## Final' in text and 'train:optim_g:lr' in text
+
+    other = tmp_path / 'other'
+    other.mkdir()
+    command = [sys.executable, '-m', 'basicsr_unlearn', 'bench', '-opt', str(bench_file), '--workers', '2']
+    process = subprocess.Popen(command, cwd=other, stdout=subprocess.DEVNULL, start_new_session=True)
+    while len(list(other.glob('bench/tiny_bench/jobs/*.json'))) < 3:
+        time.sleep(0.1)
+        assert process.poll() is None
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    jobs = {path.name: path.stat().st_mtime_ns for path in other.glob('bench/tiny_bench/jobs/*.json')}
+    assert subprocess.run(command, cwd=other, stdout=subprocess.DEVNULL).returncode == 0
+    assert leaderboard(other) == whole
+    for name, written in jobs.items():  # nothing was done twice
+        assert (other / 'bench/tiny_bench/jobs' / name).stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize(
+    'change, words',
+    [
+        ({'rows': {'A': {'presett': 'x'}}}, 'rows: A: presett is an unknown key. Did you mean preset'),
+        ({'rows': {'A': {'preset': 'saluun'}}}, 'Did you mean salun'),
+        ({'rows': {'A': {'set': {'train:method': {'type': 'NegGrid'}}}}}, 'rows: A: train: method: type: NegGrid'),
+        ({'rows': {'A': {'set': {'trainn:x': 1}}}}, 'there is no section trainn'),
+        ({'rows': {'A': {}, 'B': {'search': {'train:total_iter': [1]}}}}, 'as many trials as the others'),
+        ({'finalists': 5}, 'finalists: 5'),
+        ({'seeds': 3}, 'seeds'),
+        ({'base': 'nowhere.yml'}, 'nowhere.yml: no such file'),
+        ({'attack': {'data': {'dataroot_lq': 'x', 'dataroot_gt': 'y'}}}, 'attack'),
+        ({'full': {'scopes': ['outpt']}}, 'outpt'),
+        ({'sets': {'test': {}}}, 'sets: val'),
+    ],
+)
+def test_bad_input_creates_nothing(bench_file, tmp_path, capfd, change, words):
+    tree = {**yaml.safe_load(bench_file.read_text()), **change}
+    bench_file.write_text(yaml.safe_dump(tree))
+    assert main(['bench', '-opt', str(bench_file)]) == 2
+    error = capfd.readouterr().err.strip().splitlines()[-1]
+    assert words in error
+    assert not os.listdir(tmp_path / 'home')
+
+
+def test_without_an_oracle_nothing_is_claimed_and_a_short_one_can_be_made(bench_file, tmp_path, capfd):
+    base = tmp_path / 'base.yml'
+    tree = yaml.safe_load(base.read_text())
+    del tree['path']['pretrain_network_oracle']
+    base.write_text(yaml.safe_dump(tree))
+    bench = yaml.safe_load(bench_file.read_text())
+    del bench['oracle_2'], bench['search']
+    bench.update(seeds=[0], full={'steps': 2})
+    bench_file.write_text(yaml.safe_dump(bench))
+    assert main(['bench', '-opt', str(bench_file)]) == 0
+    without = leaderboard(tmp_path / 'home')
+    assert 'No oracle' in without['claims']
+    assert {entry['relearn_excess'] for entry in without['tables']['final']['rows']} == {None}
+
+    assert main(['bench', '-opt', str(bench_file), '--make-oracle', '0.024']) == 0
+    found = leaderboard(tmp_path / 'home')
+    assert found['claims'].startswith('Oracle: trained for a share')
+    assert [entry['row'] for entry in found['tables']['final']['references']] == ['original', 'oracle']
+    manifest = json.loads((tmp_path / 'home/bench/tiny_bench/manifest.json').read_text())
+    assert manifest['short_oracle.safetensors']['share'] == 0.024
+    assert Bench(str(bench_file)).kind_of_oracle == 'short'  # it stays
+
+
+def test_plan_does_nothing(bench_file, tmp_path, capfd):
+    assert main(['bench', '-opt', str(bench_file), '--plan']) == 0
+    assert 'h in all' in capfd.readouterr().out
+    assert not os.listdir(tmp_path / 'home')
