@@ -13,7 +13,8 @@ def read(*parts):
         return file.read()
 
 
-RECIPES = {f'basicsr_unlearn.recipes.{name}': f'options/{name}' for name in ('quickstart', 'promptir', 'adair', 'methods')}
+FOLDERS = ('quickstart', 'promptir', 'adair', 'methods')
+RECIPES = {f'basicsr_unlearn.recipes.{name}': f'options/{name}' for name in FOLDERS}
 
 setup(
     name='basicsr-unlearn',

@@ -34,7 +34,7 @@ def build(kind, args, weights):
         'num_gpu': 1 if torch.cuda.is_available() else 0,
         'network_g': net,
         'path': {'pretrain_network_original': weights},
-        'datasets': {},
+        'datasets': {'train': {'batch_size_per_gpu': args.images}},
         'logger': {},
         'train': {
             'optim_g': {'type': 'Adam', 'lr': 1e-4},
@@ -58,8 +58,6 @@ def build(kind, args, weights):
 
     def step():
         model.feed_data(batch)
-        if kind != 'SRModel':
-            model.batch.retain_gt = model.batch.retain_gt.clone()
         model.optimize_parameters(1)
         if torch.cuda.is_available():
             torch.cuda.synchronize()

@@ -12,6 +12,7 @@ import yaml
 from conftest import make_net, write_pairs
 
 from basicsr_unlearn.audits.relearn import excess, relearn
+from basicsr_unlearn.bench.course import Course
 from basicsr_unlearn.bench.options import Bench
 from basicsr_unlearn.checkpoint import fingerprint
 from basicsr_unlearn.cli import main
@@ -52,7 +53,7 @@ def test_relearn_leaves_the_network_alone_and_moves_its_scope_only():
 
 @pytest.fixture
 def bench_file(tmp_path, monkeypatch, options, pairs):
-    """A benchmark of two rows and two trials that takes seconds; the current directory is an empty one."""
+    """A benchmark of two rows that takes seconds; the current directory is an empty one."""
     torch.save({'params': make_net(6).state_dict()}, tmp_path / 'oracle.pth')
     torch.save({'params': make_net(7).state_dict()}, tmp_path / 'oracle_2.pth')
     base = deepcopy(options)
@@ -72,7 +73,6 @@ def bench_file(tmp_path, monkeypatch, options, pairs):
         'seeds': [0, 1],
         'finalists': 1,
         'crop': 32,
-        'search': {'train:optim_g:lr': [1e-4, 1e-3]},
         'rows': {'NegGrad': {}, 'Identity': {'set': {'train:method': {'type': 'IdentityTarget'}}}},
         'screening': {'images': 2, 'steps': 2},
         'full': {'images': None, 'lrs': [1e-4, 1e-3], 'scopes': ['all', 'output'], 'seeds': [0], 'steps': 3},
@@ -107,7 +107,7 @@ def test_a_killed_benchmark_gives_the_same_leaderboard(bench_file, tmp_path, cap
     for entry in whole['tables']['screening']['rows']:
         assert 0 < entry['cost_share'] <= 0.05 + 3 * 4 / 1000
     text = (tmp_path / 'home/bench/tiny_bench/leaderboard.md').read_text()
-    assert '| oracle_2 ' in text and '## Final' in text and 'train:optim_g:lr' in text
+    assert '| oracle_2 ' in text and '## Final' in text and 'No search' in text
 
     other = tmp_path / 'other'
     other.mkdir()
@@ -123,6 +123,74 @@ def test_a_killed_benchmark_gives_the_same_leaderboard(bench_file, tmp_path, cap
     assert leaderboard(other) == whole
     for name, written in jobs.items():  # nothing was done twice
         assert (other / 'bench/tiny_bench/jobs' / name).stat().st_mtime_ns == written
+
+
+class Answers:
+    """A pool that knows the result of every job; what it was asked is kept."""
+
+    gpus, workers = 0, 1
+
+    def __init__(self, shares, psnr):
+        self.shares, self.psnr, self.asked = shares, psnr, []
+
+    def run(self, jobs, title):
+        self.asked += [job['key'] for job in jobs]
+        return {job['key']: getattr(self, job['kind'])(job) for job in jobs}
+
+    def unlearn(self, job):
+        name, lr = job['tree']['name'], job['tree']['train']['optim_g']['lr']
+        run = {'cost': 10, 'seconds': 1, 'memory': 1, 'stopped_by': 'total_iter', 'kept_iteration': 4, 'iterations': 4}
+        assert lr == (1e-4 if '-t0-' in name else 1e-3)
+        with open(f'{name}.pth', 'w') as file:
+            file.write(name)
+        return {'weights': f'{name}.pth', **run}
+
+    def measure(self, job):
+        haze, rain = self.psnr[job['key'].split('-test')[0].split('-val')[0].removeprefix('measure-')]
+        values = {'haze': ('forget', haze), 'rain': ('retain', rain)}
+        return {
+            name: {'role': role, 'images': 1, 'psnr': {'input': 1, 'net': value}, 'ssim': {'input': 1, 'net': 1}}
+            for name, (role, value) in values.items()
+        }
+
+    def attack(self, job):
+        name = job['key'].split('-test')[0].split('-val')[0].removeprefix('attack-')
+        return {'0': self.psnr[name][0], str(job['steps']): self.psnr[name][0] + self.shares.get(name, 0)}
+
+
+def test_the_course_keeps_the_best_trial_and_the_best_rows(bench_file):
+    tree = yaml.safe_load(bench_file.read_text())
+    tree.update(search={'train:optim_g:lr': [1e-4, 1e-3]}, screening={'images': 1, 'steps': 1}, full={'steps': 1})
+    bench_file.write_text(yaml.safe_dump(tree))
+    psnr = {'original': (20, 30), 'oracle': (15, 33), 'oracle_2': (15.1, 33)}
+    psnr |= {'NegGrad-t0-s0': (14, 29), 'NegGrad-t1-s0': (15, 29.9)}  # trial 1 is better
+    psnr |= {'Identity-t0-s0': (15.1, 30), 'Identity-t1-s0': (15.1, 29), 'Identity-t0-s1': (15.3, 30)}
+    pool = Answers({'original': 0, 'oracle': 1, 'Identity-t0-s0': 1.9, 'NegGrad-t1-s0': 2}, psnr)
+    course = Course(Bench(str(bench_file)), pool)
+    course.tune()
+    assert course.chosen == {'NegGrad': 1, 'Identity': 0}
+    os.makedirs('bench/tiny_bench')
+    course.screen()
+    by_row = {entry['row']: entry for entry in course.screening['rows']}
+    # at step 1 the original is at 20, the oracle at 16, Identity and NegGrad at 17
+    assert by_row['Identity']['relearn_excess'] == pytest.approx(1.0)
+    assert by_row['NegGrad']['relearn_excess'] == pytest.approx(1.0)
+    assert by_row['NegGrad']['retained'] == pytest.approx(-0.1)
+    # misses: Identity 0.7 of E; NegGrad 0.05 of the retained task too
+    assert [(e['row'], round(e['shortfall'], 6)) for e in course.screening['rows']] == [
+        ('Identity', 0.7),
+        ('NegGrad', 0.75),
+    ]
+    pool.asked.clear()
+    course.final()
+    assert [key for key in pool.asked if key.startswith('unlearn')] == [
+        'unlearn-Identity-t0-s0',
+        'unlearn-Identity-t0-s1',
+    ]
+    final = json.loads(open('bench/tiny_bench/leaderboard.json').read())['tables']['final']['rows']
+    assert [entry['row'] for entry in final] == ['Identity'] and final[0]['forget_psnr'] == pytest.approx(15.2)
+    assert final[0]['cost_share'] == pytest.approx(0.01)
+    assert "[{'train:optim_g:lr': 0.0001}" in open('bench/tiny_bench/leaderboard.md').read()
 
 
 @pytest.mark.parametrize(
@@ -156,7 +224,7 @@ def test_without_an_oracle_nothing_is_claimed_and_a_short_one_can_be_made(bench_
     del tree['path']['pretrain_network_oracle']
     base.write_text(yaml.safe_dump(tree))
     bench = yaml.safe_load(bench_file.read_text())
-    del bench['oracle_2'], bench['search']
+    del bench['oracle_2']
     bench.update(seeds=[0], full={'steps': 2})
     bench_file.write_text(yaml.safe_dump(bench))
     assert main(['bench', '-opt', str(bench_file)]) == 0

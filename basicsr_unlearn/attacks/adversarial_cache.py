@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from os import path as osp
 
 import lmdb
@@ -102,5 +102,5 @@ class AdversarialCache:
     def remove(self):
         """Delete the file, and the folder where it was the last."""
         shutil.rmtree(self.path)
-        if not os.listdir(osp.dirname(self.path)):
+        with suppress(OSError):  # other processes keep theirs in it
             os.rmdir(osp.dirname(self.path))

@@ -30,9 +30,12 @@ def run(path, workers=None, plan_only=False, make_oracle=None):
     bench = Bench(path)
     if make_oracle is not None and not plan_only:
         short_oracle.make(bench, make_oracle)
-    course = Course(bench, workers)
+    pool = Pool(bench.folder, workers)
+    course = Course(bench, pool)
     print(course.plan())
-    if not plan_only:
+    if plan_only:
+        return 0
+    with pool:
         course.tune()
         course.screen()
         course.final()
@@ -44,12 +47,11 @@ class Course:
 
     Args:
         bench (Bench): The options.
-        workers (int): Processes of the pool. Default: its own.
+        pool (Pool): Does the work.
     """
 
-    def __init__(self, bench, workers=None):
-        self.bench, self.options = bench, bench.options
-        self.pool = Pool(bench.folder, workers)
+    def __init__(self, bench, pool):
+        self.bench, self.options, self.pool = bench, bench.options, pool
         self.weights = bench.references()
         self.opt = complete(bench.tree(bench.rows[0], 0, self.options.seeds[0]))
         self.runs = {}  # {(row, trial, seed): what the run gave}

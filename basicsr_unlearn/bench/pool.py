@@ -22,7 +22,7 @@ class Pool:
 
     A job is a dict: `kind` (jobs.KINDS), `key` (the name of its result), `cost` (image-forward-equivalents, for the
     progress bar) and what its kind needs. Its result lies in FOLDER/jobs/KEY.json together with a digest of the job; it
-    is done again only if the job has changed.
+    is done again only if the job has changed. Used as a context: the processes live as long as it.
 
     Args:
         folder (str): Of the benchmark.
@@ -33,6 +33,19 @@ class Pool:
         self.folder = osp.join(folder, 'jobs')
         self.gpus = torch.cuda.device_count()
         self.workers = workers or self.gpus or len(os.sched_getaffinity(0))
+        self.executor = None
+
+    def __enter__(self):
+        os.makedirs(self.folder, exist_ok=True)
+        context = multiprocessing.get_context('spawn')
+        numbers = context.Queue()
+        for number in range(self.workers):
+            numbers.put(number)
+        self.executor = ProcessPoolExecutor(self.workers, context, _begin, (numbers, self.gpus))
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self.executor.shutdown(wait=error is None, cancel_futures=True)
 
     def run(self, jobs, title):
         """Do all jobs that are not done; return `{key: result}`.
@@ -44,23 +57,13 @@ class Pool:
         pending = [job for job in jobs if results[job['key']] is None]
         if not pending:
             return results
-        os.makedirs(self.folder, exist_ok=True)
-        context = multiprocessing.get_context('spawn')
-        numbers = context.Queue()
-        for number in range(self.workers):
-            numbers.put(number)
-        bar = tqdm(total=round(sum(job['cost'] for job in pending)), desc=title, unit='ife', unit_scale=True)
-        with bar, ProcessPoolExecutor(self.workers, context, _begin, (numbers, self.gpus)) as executor:
-            futures = {executor.submit(_work, job): job for job in pending}
-            try:
-                for future in as_completed(futures):
-                    job = futures[future]
-                    results[job['key']] = future.result()
-                    self._write(job, results[job['key']])
-                    bar.update(round(job['cost']))
-            except BaseException:
-                executor.shutdown(wait=False, cancel_futures=True)
-                raise
+        futures = {self.executor.submit(_work, job): job for job in pending}
+        with tqdm(total=round(sum(job['cost'] for job in pending)), desc=title, unit='ife', unit_scale=True) as bar:
+            for future in as_completed(futures):
+                job = futures[future]
+                results[job['key']] = future.result()
+                self._write(job, results[job['key']])
+                bar.update(round(job['cost']))
         return results
 
     def _path(self, job):

@@ -17,7 +17,7 @@ IMPORTANCE_IMAGES = 64  # forget patches that the importance is measured on
 
 @dataclass
 class InstanceOptions(AscentOptions):
-    adv_weight: float = 2.0  # factor of l_adv
+    adv_weight: float = 1.0  # factor of l_adv
     n_adv: int = 1  # adversarial examples for each forget image of a batch
     craft: str = 'online'  # online: from each batch; cache: once, before iteration 1 (attacks/examples.py)
     cache_images: int = 256  # forget patches that the cache is crafted from
@@ -30,6 +30,7 @@ class InstanceOptions(AscentOptions):
     importance_weight: float = 0.0  # lambda of the pull to the original's weights; 0: none
 
     def __post_init__(self):
+        super().__post_init__()
         for name, known in (('craft', EXAMPLES), ('target', TARGETS), ('norm', NORMS)):
             check_choice(f'train: method: {name}', getattr(self, name), list(known))
         for name in ('n_adv', 'cache_images', 'eps_rms', 'steps'):

@@ -50,6 +50,8 @@ class UnlearnModel(RestorationModel):
         chosen = {id(parameter) for parameter in self.method.trainable(self.run.net)}
         for parameter in self.run.net.parameters():
             parameter.requires_grad_(id(parameter) in chosen)
+        if self.opt['dist']:
+            self.net_g = self.model_to_device(self.run.net)  # its wrapper must know which parameters stand still
         self.setup_optimizers()
         self.setup_schedulers()
         self.stop = stop_options(train)
