@@ -1,7 +1,6 @@
 """Reading and writing weights: .pth and .ckpt without running code from them, .safetensors, the zoo's manifest."""
 
 import hashlib
-import json
 import os
 import pickle
 import re
@@ -218,29 +217,10 @@ def sha256(path):
         return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
-def manifest_entry(path):
-    """Return what `manifest.json` beside a weight file says of it, or None.
-
-    Raises:
-        InputError: The file is not the one that the manifest describes.
-    """
-    file = resolve(path)
-    manifest = osp.join(osp.dirname(file), 'manifest.json')
-    if not osp.isfile(manifest) or not osp.isfile(file):
-        return None
-    with open(manifest, encoding='utf-8') as stream:
-        entry = json.load(stream).get(osp.basename(file))
-    if entry and entry['sha256'] != sha256(file):
-        raise InputError(f'{path}: its sha256 is not the one in {manifest}. Restore the file.')
-    return entry
-
-
-def write_manifest_entry(path, entry):
-    """Add what is known of a weight file to the `manifest.json` beside it."""
-    manifest = osp.join(osp.dirname(path), 'manifest.json')
-    known = {}
-    if osp.isfile(manifest):
-        with open(manifest, encoding='utf-8') as file:
-            known = json.load(file)
-    known[osp.basename(path)] = entry
-    atomic_write(json.dumps(known, indent=2, sort_keys=True) + '\n', manifest)
+def remove_old(folder, start, end, keep):
+    """Remove all but the newest `keep` files START<iteration>END of a folder; `keep` None or 0 removes none."""
+    if not keep:
+        return
+    numbers = [name[len(start) : -len(end)] for name in os.listdir(folder) if name.endswith(end)]
+    for number in sorted((n for n in numbers if n.isdigit()), key=int)[:-keep]:
+        os.remove(osp.join(folder, f'{start}{number}{end}'))

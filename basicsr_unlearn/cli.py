@@ -10,6 +10,7 @@ from os import path as osp
 import torch
 
 from basicsr_unlearn import __version__, checkpoint, compat, recipes, restore_folder
+from basicsr_unlearn.bench import add_command as add_bench
 from basicsr_unlearn.errors import Diverged, InputError
 
 OK, BAD_INPUT, DIVERGED = 0, 2, 3
@@ -164,17 +165,8 @@ def _parser():
     _add_pipeline(commands, 'test', test, 'measure a network by an option file; writes results/')
     restore_folder.add_command(commands, restore)
     _add_convert(commands)
-    _add_preset(commands)
-    _add_bench(commands)
-    text = 'write the option files of a recipe into the current directory, never over an existing file'
-    command = commands.add_parser('init', help=text, description=text + '.')
-    command.add_argument(
-        'recipe',
-        choices=['quickstart', 'promptir', 'adair'],
-        help='quickstart: forget haze with the tiny network of this package, without a download; promptir, adair: the '
-        'published networks and data sets',
-    )
-    command.set_defaults(run=init)
+    recipes.add_commands(commands, init, preset)
+    add_bench(commands, bench)
     return parser
 
 
@@ -227,37 +219,6 @@ def _add_convert(commands):
         '--param_key', default='params', metavar='KEY', help='entry of IN, for example params_ema. Default: params'
     )
     command.set_defaults(run=convert)
-
-
-def _add_preset(commands):
-    text = 'write a copy of an option file that unlearns by another method'
-    command = commands.add_parser('preset', help=text, description=f'{text}: FILE_METHOD.yml beside FILE.yml.')
-    known = ', '.join(recipes.presets())
-    command.add_argument('method', metavar='METHOD', help=f'a file of the same kind, or one of {known}')
-    command.add_argument('-opt', required=True, metavar='FILE', help='option file (YAML)')
-    command.set_defaults(run=preset)
-
-
-def _add_bench(commands):
-    text = 'compare unlearning methods on one original: tuning, relearning attacks, a leaderboard'
-    command = commands.add_parser(
-        'bench',
-        help=text,
-        description=f'{text}, in bench/NAME. The plan with its estimated hours is printed first. Killed in between? '
-        'The same command goes on.',
-    )
-    command.add_argument('-opt', required=True, metavar='FILE', help='option file of the benchmark (YAML)')
-    command.add_argument(
-        '--workers', type=int, metavar='N', help='processes. Default: one for each GPU, without a GPU for each core'
-    )
-    command.add_argument('--plan', action='store_true', help='print the plan and its estimated hours, and end')
-    command.add_argument(
-        '--make-oracle',
-        type=float,
-        metavar='SHARE',
-        help="train a short oracle first: from scratch on the retain data, for SHARE of the original's training cost",
-    )
-    command.set_defaults(run=bench)
 
 
 def _version():

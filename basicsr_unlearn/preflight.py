@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from basicsr.models import lr_scheduler
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY
-from basicsr_unlearn import checkpoint, compat, option_tree, options
+from basicsr_unlearn import checkpoint, compat, manifest, option_tree, options
 from basicsr_unlearn.data.lmdb_files import UNREADABLE, read_meta_info
 from basicsr_unlearn.data.pairing import find_pairs, is_lmdb
 from basicsr_unlearn.data.sources import check_sizes
@@ -215,4 +215,4 @@ def _check_network(opt):
         if weights and not (resuming and name == 'g'):
             strict = name == 'oracle' or path.get('strict_load_g', True)
             checkpoint.load_into(net, weights, option, path.get(f'param_key_{name}', 'params'), strict)
-            checkpoint.manifest_entry(weights)
+            manifest.read_entry(weights)

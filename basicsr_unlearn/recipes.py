@@ -110,3 +110,22 @@ def write_with_preset(path, name):
     with open(target, 'x', encoding='utf-8') as file:
         file.write('\n'.join(lines).rstrip() + '\n')
     return target
+
+
+def add_commands(commands, init, preset):
+    """Add `init` and `preset` to the command line; the functions run them."""
+    text = 'write the option files of a recipe into the current directory, never over an existing file'
+    command = commands.add_parser('init', help=text, description=text + '.')
+    command.add_argument(
+        'recipe',
+        choices=['quickstart', 'promptir', 'adair'],
+        help='quickstart: forget haze with the tiny network of this package, without a download; promptir, adair: the '
+        'published networks and data sets',
+    )
+    command.set_defaults(run=init)
+    text = 'write a copy of an option file that unlearns by another method'
+    command = commands.add_parser('preset', help=text, description=f'{text}: FILE_METHOD.yml beside FILE.yml.')
+    known = ', '.join(presets())
+    command.add_argument('method', metavar='METHOD', help=f'a file of the same kind, or one of {known}')
+    command.add_argument('-opt', required=True, metavar='FILE', help='option file (YAML)')
+    command.set_defaults(run=preset)

@@ -7,7 +7,7 @@ from os import path as osp
 import torch
 from tqdm import tqdm
 
-from basicsr_unlearn import checkpoint, options
+from basicsr_unlearn import checkpoint, manifest, options
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.models.inference import measuring, restore
 from basicsr_unlearn.models.pictures import SUFFIXES, Picture, read_picture, write_png
@@ -172,7 +172,7 @@ def _load(opt, option, path, device):
     net = build_network_g(opt['network_g'])
     own = opt['path']
     checkpoint.load_into(net, path, option, own.get('param_key_g', 'params'), own.get('strict_load_g', True))
-    checkpoint.manifest_entry(path)
+    manifest.read_entry(path)
     return net.to(device).eval().requires_grad_(False)
 
 

@@ -19,7 +19,7 @@ import yaml
 import basicsr_unlearn  # noqa: F401
 from basicsr.archs import build_network
 from basicsr.data import build_dataset
-from basicsr_unlearn import checkpoint
+from basicsr_unlearn import checkpoint, manifest
 from basicsr_unlearn.models.evaluation import Evaluator
 from basicsr_unlearn.options import prepare
 
@@ -80,7 +80,7 @@ def main():
         'sha256': digest,
         'figures': figures,
     }
-    checkpoint.write_manifest_entry(osp.join(args.to, name), entry)
+    manifest.write_entry(osp.join(args.to, name), entry)
     print(json.dumps(entry, indent=2))
 
 

@@ -190,7 +190,7 @@ def test_the_course_keeps_the_best_trial_and_the_best_rows(bench_file):
     final = json.loads(open('bench/tiny_bench/leaderboard.json').read())['tables']['final']['rows']
     assert [entry['row'] for entry in final] == ['Identity'] and final[0]['forget_psnr'] == pytest.approx(15.2)
     assert final[0]['cost_share'] == pytest.approx(0.01)
-    assert "[{'train:optim_g:lr': 0.0001}" in open('bench/tiny_bench/leaderboard.md').read()
+    assert '[{"train:optim_g:lr": 0.0001}' in open('bench/tiny_bench/leaderboard.md').read()
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_the_course_keeps_the_best_trial_and_the_best_rows(bench_file):
         ({'rows': {'A': {'preset': 'saluun'}}}, 'Did you mean salun'),
         ({'rows': {'A': {'set': {'train:method': {'type': 'NegGrid'}}}}}, 'rows: A: train: method: type: NegGrid'),
         ({'rows': {'A': {'set': {'trainn:x': 1}}}}, 'there is no section trainn'),
-        ({'rows': {'A': {}, 'B': {'search': {'train:total_iter': [1]}}}}, 'as many trials as the others'),
+        ({'rows': {'A': {}, 'B': {'search': {'train:total_iter': [1, 2]}}}}, 'as many trials as the others'),
         ({'finalists': 5}, 'finalists: 5'),
         ({'seeds': 3}, 'seeds'),
         ({'base': 'nowhere.yml'}, 'nowhere.yml: no such file'),

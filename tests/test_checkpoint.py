@@ -11,7 +11,7 @@ import torch
 from conftest import make_net
 from safetensors.torch import save_file
 
-from basicsr_unlearn import checkpoint
+from basicsr_unlearn import checkpoint, manifest
 from basicsr_unlearn.cli import main
 from basicsr_unlearn.errors import InputError
 
@@ -192,14 +192,14 @@ def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
 def test_manifest_guards_the_file(tmp_path):
     path = str(tmp_path / 'w.safetensors')
     save_file({'a': torch.zeros(1)}, path)
-    assert checkpoint.manifest_entry(path) is None
+    assert manifest.read_entry(path) is None
     (tmp_path / 'manifest.json').write_text(
         json.dumps({'w.safetensors': {'sha256': checkpoint.sha256(path), 'cost': 5}})
     )
-    assert checkpoint.manifest_entry(path)['cost'] == 5
+    assert manifest.read_entry(path)['cost'] == 5
     save_file({'a': torch.ones(1)}, path)
     with pytest.raises(InputError, match='sha256'):
-        checkpoint.manifest_entry(path)
+        manifest.read_entry(path)
 
 
 def test_the_zoo_is_what_its_manifest_says():
@@ -207,7 +207,7 @@ def test_the_zoo_is_what_its_manifest_says():
         entries = json.load(file)
     assert set(entries) == {'quickstart_original.safetensors', 'quickstart_oracle.safetensors'}
     for name, entry in entries.items():
-        assert checkpoint.manifest_entry(f'zoo:{name}') == entry
+        assert manifest.read_entry(f'zoo:{name}') == entry
         assert entry['cost'] == sum(3 * stage['iterations'] * stage['batch_size'] for stage in entry['stages'])
         assert entry['parameters'] <= 1.5e6
     original, oracle = (entries[f'quickstart_{kind}.safetensors']['figures'] for kind in ('original', 'oracle'))

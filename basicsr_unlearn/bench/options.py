@@ -1,16 +1,16 @@
 """The option file of a benchmark, read and checked."""
 
-import itertools
 import os
 import re
 from copy import deepcopy
-from dataclasses import dataclass, field
 from os import path as osp
 
-from basicsr_unlearn import checkpoint, preflight, recipes
+from basicsr_unlearn import manifest, preflight, recipes
+from basicsr_unlearn.bench.settings import AttackData, BenchOptions, Goals, Stage
+from basicsr_unlearn.data.sources import build_source
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.methods import method_class
-from basicsr_unlearn.options import check_choice, check_keys, from_section, prepare
+from basicsr_unlearn.options import check_choice, check_keys, expand_paths, from_section, prepare
 
 CLAIMS = {
     'full': 'Oracle: the recipe of the original without the forget data. Gap and relearn excess are against it.',
@@ -19,61 +19,6 @@ CLAIMS = {
     'none': 'No oracle: the table shows what was forgotten and what was kept, not that a network equals one that never '
     'saw the data; relearn excess is not known. A short oracle: --make-oracle 0.1',
 }
-
-
-@dataclass
-class Goals:
-    """When a row counts as a success, dB."""
-
-    forget_gap: float = 0.2  # |forget PSNR - the oracle's|
-    retained_loss: float = 0.05  # that the worst retained task may lose against the original
-    relearn_excess: float = 0.3  # E of the worst attack
-
-
-@dataclass
-class Stage:
-    """How hard a stage looks."""
-
-    images: int = None  # of each set, measured; ~: all
-    attack_images: int = 8  # of each forget set, followed during an attack; ~: all
-    lrs: list = field(default_factory=lambda: [1e-4])  # of the attack
-    scopes: list = field(default_factory=lambda: ['all'])  # names of `attack: scopes:`
-    seeds: list = field(default_factory=lambda: [0])  # of the attack
-    steps: int = 100
-
-    def attacks(self):
-        """Return every attack of the stage: (lr, scope, seed)."""
-        return list(itertools.product(self.lrs, self.scopes, self.seeds))
-
-
-@dataclass
-class AttackData:
-    """What the attacker has and may change."""
-
-    data: dict = None  # a source of pairs of the forgotten kind that is used nowhere else
-    batch_size: int = 4
-    scopes: dict = field(default_factory=lambda: {'all': ['.*'], 'output': ['output']})  # regular expressions
-
-
-@dataclass
-class BenchOptions:
-    """Everything in the file."""
-
-    name: str
-    base: str  # option file of an unlearning run: network, data, original, oracle
-    rows: dict  # {name: {preset, set, search, budget}}
-    attack: dict
-    sets: dict  # {val: {name: section}, test: {name: section}}
-    oracle_2: str = None  # weights of an oracle trained with another seed: the noise floor
-    search: dict = None  # {key of the option tree: values}, tried on every row that has no search of its own
-    budget: float = 0.05  # share of the oracle's training cost that a row may spend
-    seeds: list = field(default_factory=lambda: [0])
-    finalists: int = 4
-    crop: int = 256  # pixels, the centre of every measured image
-    goals: dict = field(default_factory=dict)
-    screening: dict = field(default_factory=dict)
-    full: dict = field(default_factory=dict)
-    val: dict = field(default_factory=dict)  # over those of the base
 
 
 class Bench:
@@ -92,6 +37,7 @@ class Bench:
         for key in ('name', 'base', 'rows', 'attack', 'sets'):
             if not tree.get(key):
                 raise InputError(f'-opt {path}: {key}: is missing.')
+        expand_paths('-opt', tree)
         self.options = from_section(BenchOptions, tree, '-opt')
         self.home = osp.dirname(osp.abspath(path))
         self.folder = osp.join('bench', self.options.name)
@@ -173,6 +119,10 @@ class Bench:
     def _check(self):
         check_choice('finalists', self.options.finalists, range(1, len(self.rows) + 1))
         check_keys('sets', self.options.sets, ('val', 'test'))
+        for split in ('val', 'test'):
+            if not any(section.get('role') == 'forget' for section in (self.options.sets.get(split) or {}).values()):
+                raise InputError(f'sets: {split}: names no set with role: forget.')
+        build_source('attack: data', self.attack.data or {})
         names = [run_name(row, 0, 0) for row in self.rows]
         if len(set(names)) < len(names):
             raise InputError(f'rows: the names {", ".join(self.rows)} must differ in letters and digits.')
@@ -196,12 +146,12 @@ class Bench:
     def _find_oracle(self):
         path, train = self.base['path'], self.base['train']
         short = osp.join(self.absolute_folder, 'short_oracle.safetensors')
-        known = {name: checkpoint.manifest_entry(file) or {} for name, file in self.references().items()}
+        known = {name: manifest.read_entry(file) or {} for name, file in self.references().items()}
         whole = train.get('oracle_cost') or known.get('oracle', {}).get('cost')
         if path.get('pretrain_network_oracle'):
             self.use_oracle(path['pretrain_network_oracle'], whole, 'full')
         elif osp.isfile(short):
-            self.use_oracle(short, checkpoint.manifest_entry(short)['whole_cost'], 'short')
+            self.use_oracle(short, manifest.read_entry(short)['whole_cost'], 'short')
         else:
             self.use_oracle(None, whole or known['original'].get('cost'), 'none')
         if not self.oracle_cost:

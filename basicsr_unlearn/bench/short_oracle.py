@@ -7,7 +7,7 @@ from os import path as osp
 
 import yaml
 
-from basicsr_unlearn import checkpoint
+from basicsr_unlearn import checkpoint, manifest
 from basicsr_unlearn.errors import InputError
 
 LR, BATCH = 1e-3, 4
@@ -35,7 +35,7 @@ def make(bench, share):
         latest = osp.join(bench.absolute_folder, 'runs', 'experiments', 'short_oracle', 'models', 'net_g_latest.pth')
         digest = checkpoint.save_half(checkpoint.load_weights(latest, '--make-oracle'), target)
         entry = {'sha256': digest, 'cost': share * bench.oracle_cost, 'whole_cost': bench.oracle_cost, 'share': share}
-        checkpoint.write_manifest_entry(target, entry)
+        manifest.write_entry(target, entry)
     bench.use_oracle(target, bench.oracle_cost, 'short')
 
 

@@ -3,7 +3,7 @@
 from os import path as osp
 
 from basicsr.data import build_dataset
-from basicsr_unlearn import __version__, checkpoint
+from basicsr_unlearn import __version__, manifest
 from basicsr_unlearn.models import summary, tensorboard
 from basicsr_unlearn.models.dry_run import peak_memory
 from basicsr_unlearn.models.evaluation import Evaluator
@@ -64,7 +64,7 @@ class Reporter:
     def oracle_cost(self):
         """Return the oracle's training cost from `train: oracle_cost` or the manifest beside its weights, or None."""
         path = self.opt['path'].get('pretrain_network_oracle')
-        entry = (checkpoint.manifest_entry(path) if path else None) or {}
+        entry = (manifest.read_entry(path) if path else None) or {}
         return self.opt['train'].get('oracle_cost') or entry.get('cost')
 
     def report(self, net, kept_iteration, iterations, seconds, stopped_by, cost):

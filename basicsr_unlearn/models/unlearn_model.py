@@ -1,7 +1,6 @@
 """The BasicSR model that unlearns: it runs a method, watches its effect, stops by rule and reports."""
 
 import math
-import os
 import signal
 import time
 from collections import OrderedDict
@@ -210,7 +209,10 @@ class UnlearnModel(RestorationModel):
         """Save weights and state; at the end of the run (-1), finish it."""
         if current_iter != -1:
             super().save(epoch, current_iter)
-            self._remove_old_files()
+            if self.opt['rank'] == 0:  # older files hold more of what is to be forgotten
+                keep = self.opt['logger'].get('keep_last')
+                checkpoint.remove_old(self.opt['path']['models'], 'net_g_', '.pth', keep)
+                checkpoint.remove_old(self.opt['path']['training_states'], '', '.state', keep)
         elif not self.finished:
             if self.clock is None:
                 self.begin()
@@ -246,14 +248,3 @@ class UnlearnModel(RestorationModel):
         self.reporter.before = state['before']
         self.run.cost, self.seconds = state['cost'], state['seconds']
         torch.set_rng_state(state['random'].cpu())
-
-    def _remove_old_files(self):
-        """Keep the newest `logger: keep_last` weights and states: older ones hold more of what is to be forgotten."""
-        keep = self.opt['logger'].get('keep_last')
-        if not keep or self.opt['rank'] > 0:
-            return
-        for folder, start, end in (('models', 'net_g_', '.pth'), ('training_states', '', '.state')):
-            folder = self.opt['path'][folder]
-            numbers = [name[len(start) : -len(end)] for name in os.listdir(folder) if name.endswith(end)]
-            for number in sorted((n for n in numbers if n.isdigit()), key=int)[:-keep]:
-                os.remove(osp.join(folder, f'{start}{number}{end}'))

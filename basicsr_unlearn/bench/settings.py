@@ -1,0 +1,59 @@
+"""The sections of a benchmark's option file, with their defaults."""
+
+import itertools
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Goals:
+    """When a row counts as a success, dB."""
+
+    forget_gap: float = 0.2  # |forget PSNR - the oracle's|
+    retained_loss: float = 0.05  # that the worst retained task may lose against the original
+    relearn_excess: float = 0.3  # E of the worst attack
+
+
+@dataclass
+class Stage:
+    """How hard a stage looks."""
+
+    images: int = None  # of each set, measured; ~: all
+    attack_images: int = 8  # of each forget set, followed during an attack; ~: all
+    lrs: list = field(default_factory=lambda: [1e-4])  # of the attack
+    scopes: list = field(default_factory=lambda: ['all'])  # names of `attack: scopes:`
+    seeds: list = field(default_factory=lambda: [0])  # of the attack
+    steps: int = 100
+
+    def attacks(self):
+        """Return every attack of the stage: (lr, scope, seed)."""
+        return list(itertools.product(self.lrs, self.scopes, self.seeds))
+
+
+@dataclass
+class AttackData:
+    """What the attacker has and may change."""
+
+    data: dict = None  # a source of pairs of the forgotten kind that is used nowhere else
+    batch_size: int = 4
+    scopes: dict = field(default_factory=lambda: {'all': ['.*'], 'output': ['output']})  # regular expressions
+
+
+@dataclass
+class BenchOptions:
+    """Everything in the file."""
+
+    name: str
+    base: str  # option file of an unlearning run: network, data, original, oracle
+    rows: dict  # {name: {preset, set, search, budget}}
+    attack: dict
+    sets: dict  # {val: {name: section}, test: {name: section}}
+    oracle_2: str = None  # weights of an oracle trained with another seed: the noise floor
+    search: dict = None  # {key of the option tree: values}, tried on every row that has no search of its own
+    budget: float = 0.05  # share of the oracle's training cost that a row may spend
+    seeds: list = field(default_factory=lambda: [0])
+    finalists: int = 4
+    crop: int = 256  # pixels, the centre of every measured image
+    goals: dict = field(default_factory=dict)
+    screening: dict = field(default_factory=dict)
+    full: dict = field(default_factory=dict)
+    val: dict = field(default_factory=dict)  # over those of the base
