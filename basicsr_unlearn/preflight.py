@@ -207,12 +207,26 @@ def _check_network(opt):
     path, state = opt['path'], opt['path'].get('resume_state')
     if state and not osp.isfile(state):
         raise InputError(f'path: resume_state: {state}: no such file.')
+    unlearning = opt['model_type'] == 'UnlearnModel' and opt['is_train']
+    if unlearning:
+        section = opt['train']['method']
+        method_class(section).modules(method_options(section), net)
     resuming = opt.get('auto_resume') or state
-    names = ['original', 'oracle'] if opt['model_type'] == 'UnlearnModel' and opt['is_train'] else ['g']
+    names = ['original', 'oracle'] if unlearning else ['g']
+    cost = None
     for name in names:
         weights = path.get(f'pretrain_network_{name}')
         option = 'path: pretrain_network_' + ('g' if name == 'original' else name)
         if weights and not (resuming and name == 'g'):
             strict = name == 'oracle' or path.get('strict_load_g', True)
             checkpoint.load_into(net, weights, option, path.get(f'param_key_{name}', 'params'), strict)
-            manifest.read_entry(weights)
+            cost = (manifest.read_entry(weights) or {}).get('cost') if name == 'oracle' else None
+    if (
+        unlearning
+        and options.stop_options(opt['train']).max_cost_share
+        and not (opt['train'].get('oracle_cost') or cost)
+    ):
+        raise InputError(
+            'train: stop: max_cost_share: the cost of the oracle is not known. Set train: oracle_cost: iterations x '
+            'images of an iteration x 3.'
+        )

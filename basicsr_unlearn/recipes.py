@@ -54,8 +54,9 @@ def read_yaml(path, option):
     Raises:
         InputError: No such file, or it is not that.
     """
+    name = f'{option} {path}' if option.startswith('-') else f'{option}: {path}'
     if not osp.isfile(path):
-        raise InputError(f'{option}: {path}: no such file.')
+        raise InputError(f'{name}: no such file.')
     try:
         with open(path, encoding='utf-8') as file:
             tree = yaml.safe_load(file)
@@ -63,9 +64,9 @@ def read_yaml(path, option):
         mark = getattr(error, 'problem_mark', None)
         where = f'line {mark.line + 1}: ' if mark else ''
         problem = getattr(error, 'problem', None) or 'not text'
-        raise InputError(f'{option} {path}: {where}{problem}. Not valid YAML.') from None
+        raise InputError(f'{name}: {where}{problem}. Not valid YAML.') from None
     if not isinstance(tree, dict):
-        raise InputError(f'{option} {path}: holds no options. Write one with: basicsr init quickstart')
+        raise InputError(f'{name}: holds no options. Write one with: basicsr init quickstart')
     return tree
 
 

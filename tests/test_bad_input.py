@@ -158,6 +158,11 @@ def same_kind(tree, tmp_path):
     )
 
 
+def fine_tune_without_retain(tree, folder):
+    tree['train']['method'] = {'type': 'FineTune'}
+    del tree['datasets']['train']['retain']
+
+
 def same_oracle(tree, folder):
     tree['path']['pretrain_network_oracle'] = tree['path']['pretrain_network_g']
 
@@ -182,6 +187,14 @@ CASES = {
     'misspelt in the network': (put('network_g:dimm', 8), ['dimm', 'Did you mean dim?']),
     'misspelt at the top': (put('model_typ', 'x'), ['Did you mean model_type?']),
     'unknown method': (put('train:method:type', 'NegGrid'), ['Did you mean NegGrad?']),
+    'retain data missing': (fine_tune_without_retain, ['type: FineTune needs retain data', 'from: forget']),
+    'descent called ascent': (put('train:method:forget_opt', {'type': 'L1Loss'}), ['L1Loss would draw', 'AscentLoss']),
+    'reset of nothing': (put('train:method', {'type': 'DeepForget', 'reset': ['latnt']}), ['reset: latnt', 'latent']),
+    'nothing in the host': (
+        put('train:method', {'type': 'SalUn', 'host': {'type': 'NegGrad', 'forget_wight': 1.0}}),
+        ['train: method: host: forget_wight', 'Did you mean forget_weight?'],
+    ),
+    'no share': (put('train:stop:max_cost_share', 0.01), ['max_cost_share', 'oracle_cost']),
     'unknown network': (put('network_g:type', 'PromptIRR'), ['Did you mean PromptIR?']),
     'unknown bound': (put('train:method:forget_opt', {'type': 'AscentLoss', 'bound': 'off'}), ['bound: off', 'Choose']),
     'number as text': (put('train:optim_g:lr', '1e-4'), ['optim_g: lr: 1e-4', '!!float']),

@@ -295,6 +295,38 @@ def test_budgeted_retraining_resets_what_it_is_told():
     assert list(method.losses(random_batch())) == ['l_retain']
 
 
+# --- reset and identity ---
+
+
+def test_deep_forget():
+    net, fresh = make_net(), make_net(6)
+    before = deepcopy(net.state_dict())
+    method = build('DeepForget', net, fresh=fresh, reset=['latent'], forget_share=0.4)
+    method.setup()
+    for key, value in net.state_dict().items():
+        assert torch.equal(value, (fresh.state_dict() if key.startswith('latent') else before)[key])
+    assert method.repairs and method.needs_retain
+    usual = build('DeepForget', net, fresh=fresh).parts
+    assert list(usual) == ['down3_4', 'latent', 'up4_3', 'prompt3', 'noise_level3', 'reduce_noise_level3']
+
+    net = Parts()
+    method = build('DeepForget', net, fresh=Parts(), reset=['latent'], forget_share=0.5, retain_weight=3.0)
+    lq = torch.stack([constant(0.1, 1), constant(0.2, 1), constant(0.7, 1), constant(0.9, 1)]).flatten(0, 1)
+    found = method.losses(Batch(lq, lq, constant(0.5), constant(0.8)))
+    # answers are twice the input; half of the four forget images count: (0.1 + 0.2) / 2
+    assert found['l_forget'].item() == pytest.approx(0.15)
+    assert found['l_retain'].item() == pytest.approx(3 * 0.2)
+
+
+class Parts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.latent = Scale()
+
+    def forward(self, image):
+        return self.latent(image)
+
+
 # --- saliency ---
 
 
@@ -435,6 +467,7 @@ SECTIONS = [
     {'type': 'RandomTarget', 'target': 'other'},
     {'type': 'EncoderUnlearning'},
     {'type': 'BudgetedRetraining'},
+    {'type': 'DeepForget'},
 ]
 
 

@@ -44,6 +44,15 @@ def test_budget_after_the_level_was_met_keeps_the_best():
     assert run([(15, 29.8, 28), (15, 29.4, 28)], patience=5) == ('retain_budget', 10, 1)
 
 
+def test_a_method_that_repairs_goes_on_but_leaves_nothing_beyond_the_budget():
+    rule = StopRule(StopOptions(patience=9), 15.0, ORIGINAL, repairs=True)
+    states = [(20, 30, 28), (15, 20, 20), (15, 29.6, 28), (15, 29.8, 28), (15, 29.4, 28)]
+    for step, values in enumerate(states):
+        probes = dict(zip(ORIGINAL, values, strict=True))
+        assert rule.judge(step, probes, lambda: {}) is None
+    assert rule.keep()['iter'] == 3
+
+
 def test_not_finite():
     assert run([(18, 30, 28), (math.nan, 30, 28)]) == ('diverged', 10, 1)
     assert run([(18, 30, math.inf)]) == ('diverged', 0, 0)

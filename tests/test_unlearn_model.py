@@ -365,3 +365,27 @@ def test_two_processes_on_cpu(options, homes):
     assert result['stopped_by'] == 'forget_level' and result['iterations'] == 2
     assert result['cost'] == 2 * (2 * (3 * 4 + 2) + 4 * 2)
     assert result['sets'][0]['images'] == 4
+
+
+def test_two_processes_train_an_encoder_alone(options, homes, weights):
+    home, _ = homes
+    launcher = ('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2')
+    options['train']['method'] = {'type': 'EncoderUnlearning'}
+    options['train']['total_iter'] = 2
+    process = start(options, home, '--launcher', 'pytorch', launcher=launcher)
+    text = process.communicate()[0]
+    assert process.returncode == 0, text[-3000:]
+    before, after = torch.load(weights)['params'], latest(home)
+    moved = {key.split('.')[0] for key in before if not torch.equal(before[key], after[key])}
+    assert 'latent' in moved and not moved & {'output', 'refinement', 'decoder_level1'}
+
+
+def test_a_run_ends_when_its_share_is_spent(options, run):
+    options['train'].update(oracle_cost=1000, total_iter=50)
+    options['train']['stop'].update(max_cost_share=0.05, every=10)
+    status, home = run(options)
+    result = summary(home)
+    assert status == 0 and result['stopped_by'] == 'max_cost_share'
+    # an iteration costs 3 x 4 + 2, a look at the probes 4: the third one ends at 4 + 3 x 14 = 46, the fourth at 60
+    assert result['iterations'] == 4 and result['cost'] == 64 and result['cost_share'] == 0.064
+    assert result['memory'] > 50

@@ -83,6 +83,8 @@ class Bench:
         for key in ('datasets', 'path', 'train', 'network_g'):
             if not isinstance(base.get(key), dict):
                 raise InputError(f'base: {self.options.base}: {key}: is missing.')
+        for key, value in self.options.set.items():
+            assign(base, key, value, 'set')
         base['datasets'] = {'train': base['datasets']['train']}  # measuring is the benchmark's own
         base['val'] = {**(base.get('val') or {}), 'val_freq': 10**9, 'save_img': False, **self.options.val}
         base['train'].setdefault('stop', {})

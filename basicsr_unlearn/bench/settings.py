@@ -47,6 +47,7 @@ class BenchOptions:
     rows: dict  # {name: {preset, set, search, budget}}
     attack: dict
     sets: dict  # {val: {name: section}, test: {name: section}}
+    set: dict = field(default_factory=dict)  # {a:b:c: value}, changes of the base
     oracle_2: str = None  # weights of an oracle trained with another seed: the noise floor
     search: dict = None  # {key of the option tree: values}, tried on every row that has no search of its own
     budget: float = 0.05  # share of the oracle's training cost that a row may spend

@@ -47,6 +47,15 @@ class UnlearnMethod:
         self.options, self.run = options, run
         self.retain_loss = build_loss(options.retain_opt).to(run.device)
 
+    @classmethod
+    def modules(cls, options, net):
+        """Return `{name: module}`: the modules of the network that the options name by patterns.
+
+        Raises:
+            InputError: A pattern matches none. Asked before a run creates anything, too.
+        """
+        return {}
+
     @property
     def done(self):
         """True when the method has nothing more to do; asked after every iteration."""

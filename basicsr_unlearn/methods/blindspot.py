@@ -36,7 +36,11 @@ class Blindspot(BadTeacher):
 
     def __init__(self, options, run):
         super().__init__(options, run)
-        self.layers = find_modules(run.net, options.feature_layers, TAPS, LEVELS)
+        self.layers = self.modules(options, run.net)
+
+    @classmethod
+    def modules(cls, options, net):
+        return find_modules(net, options.feature_layers, TAPS, LEVELS)
 
     def setup(self):
         teacher = self.run.fresh()

@@ -29,7 +29,11 @@ class BudgetedRetraining(FineTune):
 
     def __init__(self, options, run):
         super().__init__(options, run)
-        self.parts = find_modules(run.net, options.reset, RESET)
+        self.parts = self.modules(options, run.net)
+
+    @classmethod
+    def modules(cls, options, net):
+        return find_modules(net, options.reset, RESET)
 
     def setup(self):
         fresh = self.run.fresh()

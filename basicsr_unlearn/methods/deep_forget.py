@@ -39,7 +39,11 @@ class DeepForget(IdentityTarget):
             raise InputError(
                 f'train: method: forget_share: {options.forget_share} must be above 0 and at most 1, for example 0.34.'
             )
-        self.parts = find_modules(run.net, options.reset, RESET, DEEPEST)
+        self.parts = self.modules(options, run.net)
+
+    @classmethod
+    def modules(cls, options, net):
+        return find_modules(net, options.reset, RESET, DEEPEST)
 
     def setup(self):
         fresh = self.run.fresh()

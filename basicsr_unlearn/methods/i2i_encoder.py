@@ -31,11 +31,15 @@ class EncoderUnlearning(UnlearnMethod):
 
     def __init__(self, options, run):
         super().__init__(options, run)
-        self.parts = find_modules(run.net, options.encoder, PARTS, ENCODER)
+        self.parts = self.modules(options, run.net)
         self.generator = torch.Generator().manual_seed(0)
 
+    @classmethod
+    def modules(cls, options, net):
+        return find_modules(net, options.encoder, PARTS, ENCODER)
+
     def trainable(self, net):
-        modules = find_modules(net, self.options.encoder, PARTS, ENCODER).values()
+        modules = self.modules(self.options, net).values()
         weights = {id(weight): weight for module in modules for weight in module.parameters()}
         return [weight for weight in weights.values() if weight.requires_grad]
 

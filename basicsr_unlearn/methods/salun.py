@@ -6,7 +6,7 @@ import torch
 
 from basicsr.losses import build_loss
 from basicsr_unlearn.errors import InputError
-from basicsr_unlearn.methods.base import METHOD_REGISTRY, UnlearnMethod, build_method
+from basicsr_unlearn.methods.base import METHOD_REGISTRY, UnlearnMethod, build_method, method_class, method_options
 from basicsr_unlearn.options import check_choice
 
 
@@ -44,6 +44,10 @@ class SalUn(UnlearnMethod):
         self.uses_retain, self.needs_retain = self.host.uses_retain, self.host.needs_retain
         self.repairs = self.host.repairs
         self.mask = self.fixed = None
+
+    @classmethod
+    def modules(cls, options, net):
+        return method_class(options.host).modules(method_options(options.host), net)
 
     @property
     def done(self):

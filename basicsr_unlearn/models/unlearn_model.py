@@ -56,11 +56,6 @@ class UnlearnModel(RestorationModel):
         self.stop = stop_options(train)
         self.reporter = Reporter(self.opt, self.run)
         self.oracle_cost = self.reporter.oracle_cost()
-        if self.stop.max_cost_share and not self.oracle_cost:
-            raise InputError(
-                'train: stop: max_cost_share: the cost of the oracle is not known. Set train: oracle_cost: iterations '
-                'x images of an iteration x 3.'
-            )
         self.rule = self.probes = self.clock = self.stopped_by = None
         self.seconds, self.interrupted, self.finished = 0.0, False, False
 
