@@ -200,7 +200,7 @@ class Course:
         ]
         lines = [f'Plan of {bench.folder} with {self.pool.workers} processes:', *(f'  {part}' for part in parts)]
         total = (unlearned + more + tuning + screening + final) * second
-        return '\n'.join([*lines, f'  about {total:.1f} h in all, what is done already counted in.', bench.claims()])
+        return '\n'.join([*lines, f'  about {total:.1f} h in all, less what is done already.', bench.claims()])
 
     def _cost_of_look(self, split, stage):
         net = next(iter(self.weights))

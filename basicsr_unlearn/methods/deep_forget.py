@@ -8,7 +8,7 @@ from basicsr_unlearn.methods.identity_target import IdentityOptions, IdentityTar
 from basicsr_unlearn.methods.taps import find_modules
 
 RESET = 'train: method: reset'
-DEEPEST = ('latent', r'prompt3', r'noise_level3', r'reduce_noise_level3', r'down3_4', r'up4_3', 'middle_blks')
+DEEPEST = ('latent', r'prompt3', r'noise_level3', r'reduce_noise_level3', r'down3_4', r'up4_3', 'fre1', 'middle_blks')
 
 
 @dataclass
