@@ -12,6 +12,7 @@ import yaml
 from conftest import make_net, write_pairs
 
 from basicsr_unlearn.audits.relearn import excess, relearn
+from basicsr_unlearn.bench import jobs
 from basicsr_unlearn.bench.course import Course
 from basicsr_unlearn.bench.options import Bench
 from basicsr_unlearn.checkpoint import fingerprint
@@ -118,10 +119,10 @@ def test_a_killed_benchmark_gives_the_same_leaderboard(bench_file, tmp_path, cap
         assert process.poll() is None
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    jobs = {path.name: path.stat().st_mtime_ns for path in other.glob('bench/tiny_bench/jobs/*.json')}
+    before = {path.name: path.stat().st_mtime_ns for path in other.glob('bench/tiny_bench/jobs/*.json')}
     assert subprocess.run(command, cwd=other, stdout=subprocess.DEVNULL).returncode == 0
     assert leaderboard(other) == whole
-    for name, written in jobs.items():  # nothing was done twice
+    for name, written in before.items():  # nothing was done twice
         assert (other / 'bench/tiny_bench/jobs' / name).stat().st_mtime_ns == written
 
 
@@ -239,6 +240,26 @@ def test_without_an_oracle_nothing_is_claimed_and_a_short_one_can_be_made(bench_
     manifest = json.loads((tmp_path / 'home/bench/tiny_bench/manifest.json').read_text())
     assert manifest['short_oracle.safetensors']['share'] == 0.024
     assert Bench(str(bench_file)).kind_of_oracle == 'short'  # it stays
+
+
+def test_other_options_begin_anew(tmp_path, monkeypatch):
+    started = []
+
+    class Process:
+        def __init__(self, command, cwd, **kwargs):
+            folder = tmp_path / 'runs/experiments/A-t0-s0'
+            started.append(folder.exists())
+            folder.mkdir(parents=True, exist_ok=True)
+            keys = ('cost', 'seconds', 'memory', 'stopped_by', 'kept_iteration', 'iterations')
+            (folder / 'unlearn_summary.json').write_text(json.dumps(dict.fromkeys(keys, 1)))
+
+        def wait(self):
+            return 0
+
+    monkeypatch.setattr(jobs.subprocess, 'Popen', Process)
+    for iterations in (1, 1, 2):
+        jobs.unlearn({'folder': str(tmp_path), 'tree': {'name': 'A-t0-s0', 'train': {'total_iter': iterations}}})
+    assert started == [False, True, False]  # the same options go on, others do not
 
 
 def test_plan_does_nothing(bench_file, tmp_path, capfd):

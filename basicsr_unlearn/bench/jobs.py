@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from os import path as osp
@@ -62,9 +63,8 @@ def unlearn(job):
     name = job['tree']['name']
     runs = osp.join(job['folder'], 'runs')
     os.makedirs(runs, exist_ok=True)
-    option_file = osp.join(runs, f'{name}.yml')
-    with open(option_file, 'w', encoding='utf-8') as file:
-        yaml.safe_dump(job['tree'], file, sort_keys=False)
+    folder = osp.join(runs, 'experiments', name)
+    _write_options(job['tree'], osp.join(runs, f'{name}.yml'), folder)
     command = [sys.executable, '-m', 'basicsr_unlearn', 'train', '-opt', f'{name}.yml', '--auto_resume']
     threads = {'OMP_NUM_THREADS': str(torch.get_num_threads())}
     with open(osp.join(runs, f'{name}.log'), 'w', encoding='utf-8') as log:
@@ -76,11 +76,21 @@ def unlearn(job):
         with open(log.name, encoding='utf-8', errors='replace') as log:
             line = (log.read().strip().splitlines() or ['no message'])[-1].removeprefix('basicsr: error: ')
         raise InputError(f'{name}: ended with status {status}: {line} ({log.name})')
-    folder = osp.join(runs, 'experiments', name)
     with open(osp.join(folder, 'unlearn_summary.json'), encoding='utf-8') as file:
         summary = json.load(file)
     keys = ('cost', 'seconds', 'memory', 'stopped_by', 'kept_iteration', 'iterations')
     return {'weights': osp.abspath(osp.join(folder, 'models', 'net_g_latest.pth')), **{k: summary[k] for k in keys}}
+
+
+def _write_options(tree, path, folder):
+    """Write the option file of a run; what a run of other options has left in its folder is no beginning for it."""
+    text = yaml.safe_dump(tree, sort_keys=False)
+    if osp.isfile(path):
+        with open(path, encoding='utf-8') as file:
+            if file.read() != text:
+                shutil.rmtree(folder, ignore_errors=True)
+    with open(path, 'w', encoding='utf-8') as file:
+        file.write(text)
 
 
 def measure(job):

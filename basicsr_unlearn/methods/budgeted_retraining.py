@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from basicsr_unlearn.methods.base import METHOD_REGISTRY, MethodOptions
 from basicsr_unlearn.methods.fine_tune import FineTune
-from basicsr_unlearn.methods.taps import find_modules
+from basicsr_unlearn.methods.taps import find_modules, initialise_anew
 
 RESET = 'train: method: reset'
 
@@ -36,6 +36,4 @@ class BudgetedRetraining(FineTune):
         return find_modules(net, options.reset, RESET)
 
     def setup(self):
-        fresh = self.run.fresh()
-        for name, module in self.parts.items():
-            module.load_state_dict(fresh.get_submodule(name).state_dict())
+        initialise_anew(self.parts, self.run.fresh())

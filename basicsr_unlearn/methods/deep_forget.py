@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.methods.base import METHOD_REGISTRY
 from basicsr_unlearn.methods.identity_target import IdentityOptions, IdentityTarget
-from basicsr_unlearn.methods.taps import find_modules
+from basicsr_unlearn.methods.taps import find_modules, initialise_anew
 
 RESET = 'train: method: reset'
 DEEPEST = ('latent', r'prompt3', r'noise_level3', r'reduce_noise_level3', r'down3_4', r'up4_3', 'fre1', 'middle_blks')
@@ -46,9 +46,7 @@ class DeepForget(IdentityTarget):
         return find_modules(net, options.reset, RESET, DEEPEST)
 
     def setup(self):
-        fresh = self.run.fresh()
-        for name, module in self.parts.items():
-            module.load_state_dict(fresh.get_submodule(name).state_dict())
+        initialise_anew(self.parts, self.run.fresh())
 
     def losses(self, batch):
         number = max(1, round(self.options.forget_share * len(batch.forget_lq)))

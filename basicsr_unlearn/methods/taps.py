@@ -69,3 +69,9 @@ def tapped(modules, option):
     silent = [name for name in modules if name not in features]
     if silent:
         raise InputError(f'{option}: {silent[0]} gives nothing out. Name the modules inside it, or set compile: false.')
+
+
+def initialise_anew(modules, fresh):
+    """Give modules the weights that those of the same name have in an untrained network."""
+    for name, module in modules.items():
+        module.load_state_dict(fresh.get_submodule(name).state_dict())
