@@ -47,6 +47,9 @@ class FakeRun:
         with torch.no_grad():
             return self.original(images)
 
+    def average(self, tensors):
+        pass
+
     def forward(self, *images):
         return self.net(torch.cat(images)).split([len(image) for image in images])
 
@@ -296,6 +299,28 @@ def test_budgeted_retraining_resets_what_it_is_told():
 
 
 # --- reset and identity ---
+
+
+def test_deep_forget_rehearses_the_attack_on_a_copy():
+    net = Parts()
+    method = build('DeepForget', net, fresh=Parts(), reset=['latent'], relearn_steps=2, relearn_lr=0.25)
+    batch = Batch(constant(0.4, 3), constant(0.4, 3), constant(0.5), constant(0.8))
+    batch.forget_gt[1:] = 0.0
+    losses = method.losses(batch)
+    sum(losses.values()).backward()
+    plain = net.latent.weight.grad.clone()
+    method.edit_gradients()
+    # two pairs are attacked in turn: (0.4, 0.4) with answer 0.8: down to 1.75; (0.4, 0) with answer 0.7: down to 1.5;
+    # then d |1.5 x - x| / dw at x = 0.4 is 0.4
+    assert net.latent.weight.item() == 2.0
+    assert (net.latent.weight.grad - plain).item() == pytest.approx(0.4)
+    assert method.run.cost == 3 * 3
+    net.zero_grad()
+    method.edit_gradients()  # every second iteration only
+    assert net.latent.weight.grad is None
+    again = build('DeepForget', net, fresh=Parts(), reset=['latent'])
+    again.load_state_dict(method.state_dict())
+    assert again.iteration == 2
 
 
 def test_deep_forget():

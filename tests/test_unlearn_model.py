@@ -367,17 +367,19 @@ def test_two_processes_on_cpu(options, homes):
     assert result['sets'][0]['images'] == 4
 
 
-def test_two_processes_train_an_encoder_alone(options, homes, weights):
+@pytest.mark.parametrize('kind', ['EncoderUnlearning', 'DeepForget'])
+def test_two_processes_run_methods_with_weights_or_gradients_of_their_own(options, homes, weights, kind):
     home, _ = homes
     launcher = ('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2')
-    options['train']['method'] = {'type': 'EncoderUnlearning'}
+    options['train']['method'] = {'type': kind}
     options['train']['total_iter'] = 2
     process = start(options, home, '--launcher', 'pytorch', launcher=launcher)
     text = process.communicate()[0]
     assert process.returncode == 0, text[-3000:]
     before, after = torch.load(weights)['params'], latest(home)
     moved = {key.split('.')[0] for key in before if not torch.equal(before[key], after[key])}
-    assert 'latent' in moved and not moved & {'output', 'refinement', 'decoder_level1'}
+    decoder = {'output', 'refinement', 'decoder_level1'}
+    assert 'latent' in moved and moved & decoder == (set() if kind == 'EncoderUnlearning' else decoder)
 
 
 def test_a_run_ends_when_its_share_is_spent(options, run):

@@ -125,3 +125,10 @@ class Run:
         """
         self.cost += 3 * sum(map(len, images))
         return self._model.forward_for_training(torch.cat(images)).split([len(image) for image in images])
+
+    def average(self, tensors):
+        """Replace tensors by their means over all processes, in place; gradients that the wrapper has not seen."""
+        if self.world_size > 1:
+            for tensor in tensors:
+                torch.distributed.all_reduce(tensor)
+                tensor /= self.world_size
