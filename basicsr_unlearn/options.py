@@ -60,7 +60,7 @@ def from_section(cls, section, option):
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if (
-            kind in (int, float, str, dict, bool)
+            kind in (int, float, str, dict, bool, list)
             and value is not None
             and (not isinstance(value, kind) or (kind is int and isinstance(value, bool)))
         ):

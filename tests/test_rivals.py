@@ -170,7 +170,7 @@ def test_random_target():
 
 @pytest.mark.parametrize('kind', ['RandomTarget', 'EncoderUnlearning'])
 def test_noise_goes_on_where_it_was(kind):
-    options = {'encoder': '0'} if kind == 'EncoderUnlearning' else {}
+    options = {'encoder': ['0']} if kind == 'EncoderUnlearning' else {}
     method, batch = build(kind, two_layers(), **options), random_batch()
     method.losses(batch)
     again = build(kind, two_layers(), **options)
@@ -258,7 +258,7 @@ def test_ssd_refuses_a_loss_that_is_zero_on_the_retain_set():
 
 def test_encoder_unlearning(monkeypatch):
     monkeypatch.setattr('basicsr_unlearn.methods.i2i_encoder.noise_like', lambda images, _: images * 0)
-    method = build('EncoderUnlearning', two_layers(), encoder='0', forget_weight=2.0)
+    method = build('EncoderUnlearning', two_layers(), encoder=['0'], forget_weight=2.0)
     with torch.no_grad():
         method.run.net[0].weight.mul_(1.1)
     before = fingerprint(method.run.original)

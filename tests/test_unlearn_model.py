@@ -44,6 +44,7 @@ def test_a_whole_run(options, run, tmp_path):
         'stopped_by',
         'cost',
         'cost_share',
+        'memory',
         'metrics',
         'sets',
     }

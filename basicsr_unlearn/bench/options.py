@@ -119,7 +119,8 @@ class Bench:
         return {**tree, 'name': run_name(row, trial, seed), 'manual_seed': seed}
 
     def _check(self):
-        check_choice('finalists', self.options.finalists, range(1, len(self.rows) + 1))
+        if not 1 <= self.options.finalists <= len(self.rows):
+            raise InputError(f'finalists: {self.options.finalists} must be 1 to {len(self.rows)}, the number of rows.')
         check_keys('sets', self.options.sets, ('val', 'test'))
         for split in ('val', 'test'):
             if not any(section.get('role') == 'forget' for section in (self.options.sets.get(split) or {}).values()):
