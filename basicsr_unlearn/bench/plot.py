@@ -5,6 +5,9 @@ import matplotlib
 matplotlib.use('Agg')
 from matplotlib import pyplot  # noqa: E402
 
+SHOWN = 6  # rows whose curves are drawn, the best ones
+COLOURS = {'original': 'black', 'oracle': 'tab:green', 'oracle_2': 'limegreen'}
+
 
 def draw(content, path):
     """Write the picture of the last stage of a leaderboard.
@@ -14,35 +17,33 @@ def draw(content, path):
         path (str): The file.
     """
     table = list(content['tables'].values())[-1]
-    curves = _hardest(table)
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(13, 5.2), layout='constrained')
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(14, 5.5), layout='constrained')
     _scatter(left, table, content['goals'])
-    for name, curve in curves['curves'].items() if curves else ():
-        bold = name in ('original', 'oracle', 'oracle_2')
-        steps = sorted(curve, key=int)
-        right.plot([int(step) for step in steps], [curve[step] for step in steps], lw=2.5 if bold else 1, label=name)
-    right.set(xlabel='steps of relearning', ylabel='forget PSNR (dB)', xscale='symlog')
-    if curves:
-        right.set_title(curves['name'], fontsize=10)
-        right.legend(fontsize=7)
-    figure.savefig(path, dpi=110)
+    known = [{'name': name, **attack} for name, attack in table['attacks'].items()]
+    _curves(right, table, max(known, key=lambda attack: attack['window'] or 0))
+    figure.savefig(path, dpi=100)
     pyplot.close(figure)
 
 
 def _scatter(axes, table, goals):
     known = [entry for entry in [*table['references'], *table['rows']] if entry['relearn_excess'] is not None]
-    for entry in known:
-        share = entry['cost_share']
-        axes.scatter(
-            entry['retained'], entry['relearn_excess'], s=30 if share is None else 30 + 3000 * share, alpha=0.6
-        )
-        axes.annotate(entry['row'], (entry['retained'], entry['relearn_excess']), fontsize=8)
+    for number, entry in enumerate(known):
+        place, share = (entry['retained'], entry['relearn_excess']), entry['cost_share']
+        colour = COLOURS.get(entry['row'], f'C{number % 10}')
+        axes.scatter(*place, s=30 if share is None else 30 + 3000 * share, alpha=0.6, color=colour)
+        axes.annotate(entry['row'], place, fontsize=7, xytext=(4, 3 if number % 2 else -8), textcoords='offset points')
     axes.axhline(goals['relearn_excess'], color='grey', lw=0.8)
     axes.axvline(-goals['retained_loss'], color='grey', lw=0.8)
     axes.set(xlabel='worst retained task to the original (dB)', ylabel='relearn excess E (dB); area: cost')
 
 
-def _hardest(table):
-    """Return the attack under which the original leads for the longest, `{name, window, curves}`."""
-    known = [{'name': name, **attack} for name, attack in table['attacks'].items()]
-    return max(known, key=lambda attack: attack['window'] or 0, default=None)
+def _curves(axes, table, attack):
+    """Draw the attack under which the original leads the oracle for the longest."""
+    for entry in [*table['references'], *table['rows'][:SHOWN]]:
+        curve = attack['curves'][entry['nets'][0]]
+        steps = sorted(curve, key=int)
+        style = {'color': COLOURS[entry['row']], 'lw': 2.5} if entry['row'] in COLOURS else {'lw': 1.2}
+        axes.plot([int(step) for step in steps], [curve[step] for step in steps], label=entry['row'], **style)
+    axes.set(xlabel='steps of relearning', ylabel='forget PSNR (dB)', xscale='symlog')
+    axes.set_title(f'attack: learning rate, scope: {attack["name"]}', fontsize=10)
+    axes.legend(fontsize=7)

@@ -29,7 +29,7 @@ class Table:
             runs (list[dict]): What their unlearning runs gave.
 
         Returns:
-            dict: `row seeds sets forget_psnr forget_ssim forget_gap retained retained_to_oracle worst_retained
+            dict: `row seeds nets sets forget_psnr forget_ssim forget_gap retained retained_to_oracle worst_retained
             relearn_excess worst_attack excess cost seconds memory cost_share stopped_by shortfall`; None is unknown.
         """
         sets = {key: self._set(key, nets) for key in self.results['original', None]}
@@ -42,6 +42,7 @@ class Table:
         found = {
             'row': name,
             'seeds': len(nets),
+            'nets': list(nets),
             'sets': sets,
             'forget_psnr': _mean([values['psnr'] for values in forget]),
             'forget_ssim': _mean([values['ssim'] for values in forget]),
