@@ -27,9 +27,9 @@ class DeepForgetOptions(IdentityOptions):
 class DeepForget(IdentityTarget):
     """Initialise the modules of `reset` anew, then minimise w_f l(f(x_f), x_f) + w_r l(f(x_r), y_r) + w_a l(f'(x), x).
 
-    f' is f under a rehearsed attack: a copy of the weights that is fine-tuned on forget pairs (x', y'), one Adam step on
-    l(f'(x'), y') in each iteration, and replaced by the current weights after `relearn_steps` of them; the gradient of
-    the last term with respect to the copy is taken for that of theta (first order).
+    f' is f under a rehearsed attack: a copy of the weights that is fine-tuned on forget pairs (x', y'), one Adam step
+    on l(f'(x'), y') in each iteration, and replaced by the current weights after `relearn_steps` of them. The gradient
+    of the last term with respect to the copy is taken for that of theta (first order).
 
     Ours. A method that only moves weights until haze is left alone hides the skill: the features that remove haze are
     still there, and a little fine-tuning on haze finds them (audits/relearn.py). Here the modules that hold most of
