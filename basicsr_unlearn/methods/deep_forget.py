@@ -18,8 +18,9 @@ DEEPEST = ('latent', r'prompt3', r'noise_level3', r'reduce_noise_level3', r'down
 class DeepForgetOptions(IdentityOptions):
     reset: list = None  # patterns of whole module names to initialise anew; ~: the deepest level of a U-shaped network
     forget_share: float = 0.34  # of the forget images of a batch that l_forget sees, at least one
-    relearn_steps: int = 40  # of the rehearsed attack, one in each iteration; then it begins anew. 0: none
-    relearn_lr: float = 3e-4  # its learning rate, Adam
+    relearn_every: int = 2  # iterations between two rehearsals of a relearning attack; 0: none
+    relearn_steps: int = 3  # its steps, one forget pair each
+    relearn_lr: float = 1e-3  # its step: every weight moves by this, as in the first steps of Adam
     relearn_weight: float = 1.0  # factor of what is asked of the attacked weights
 
 
@@ -27,9 +28,8 @@ class DeepForgetOptions(IdentityOptions):
 class DeepForget(IdentityTarget):
     """Initialise the modules of `reset` anew, then minimise w_f l(f(x_f), x_f) + w_r l(f(x_r), y_r) + w_a l(f'(x), x).
 
-    f' is f under a rehearsed attack: a copy of the weights that is fine-tuned on forget pairs (x', y'), one Adam step
-    on l(f'(x'), y') in each iteration, and replaced by the current weights after `relearn_steps` of them. The gradient
-    of the last term with respect to the copy is taken for that of theta (first order).
+    f' is f after a rehearsed attack: `relearn_steps` steps of theta' <- theta' - lr sign(grad l(f'(x), y)) on forget
+    pairs; x is another forget image, and the gradient with respect to theta' is taken for that of theta (first order).
 
     Ours. A method that only moves weights until haze is left alone hides the skill: the features that remove haze are
     still there, and a little fine-tuning on haze finds them (audits/relearn.py). Here the modules that hold most of
@@ -52,7 +52,7 @@ class DeepForget(IdentityTarget):
                 f'train: method: forget_share: {options.forget_share} must be above 0 and at most 1, for example 0.34.'
             )
         self.parts = self.modules(options, run.net)
-        self.iteration, self.attacked = 0, None
+        self.iteration = 0
 
     @classmethod
     def modules(cls, options, net):
@@ -68,45 +68,35 @@ class DeepForget(IdentityTarget):
         return super().losses(batch)
 
     def edit_gradients(self):
-        if self.options.relearn_steps:
-            if self.iteration % self.options.relearn_steps == 0:
-                self.begin_attack({name: weight.detach().clone() for name, weight in self.moving().items()})
-            self.rehearse()
+        every = self.options.relearn_every
+        if every and self.iteration % every == 0:
+            weights = {name: weight for name, weight in self.run.net.named_parameters() if weight.requires_grad}
+            for weight, gradient in zip(weights.values(), self.rehearse(weights), strict=True):
+                weight.grad = gradient if weight.grad is None else weight.grad + gradient
         self.iteration += 1
 
-    def moving(self):
-        return {name: weight for name, weight in self.run.net.named_parameters() if weight.requires_grad}
-
-    def begin_attack(self, weights):
-        self.attacked = {name: weight.requires_grad_() for name, weight in weights.items()}
-        self.attacker = torch.optim.Adam(self.attacked.values(), self.options.relearn_lr)
-
-    def rehearse(self):
-        """Let the attack make a step, and add the gradients of w_a l(f'(x), x) to those of the network."""
-        lq, gt = self.forget_pairs
-        self.differentiate(lq[:1], gt[:1])
-        self.attacker.step()
-        self.differentiate(lq[-1:], lq[-1:])
-        gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in self.attacked.values()]
+    def rehearse(self, weights):
+        """Attack a copy of the weights; return the gradients of w_a l(f'(x), x) at the attacked ones."""
+        lq, gt = (images.split(1) for images in self.forget_pairs)
+        attacked = {name: weight.detach().clone() for name, weight in weights.items()}
+        for step in range(self.options.relearn_steps):
+            pair = step % max(1, len(lq) - 1)  # the last image is for the question
+            gradients = self.gradients(attacked, lq[pair], gt[pair])
+            for weight, gradient in zip(attacked.values(), gradients, strict=True):
+                weight -= self.options.relearn_lr * gradient.sign()
+        gradients = self.gradients(attacked, lq[-1], lq[-1])
         self.run.average(gradients)
-        for weight, gradient in zip(self.moving().values(), gradients, strict=True):
-            gradient = self.options.relearn_weight * gradient
-            weight.grad = gradient if weight.grad is None else weight.grad + gradient
+        return [self.options.relearn_weight * gradient for gradient in gradients]
 
-    def differentiate(self, image, target):
-        """Fill in the gradients of l(f'(image), target) with respect to the attacked weights."""
+    def gradients(self, weights, image, target):
+        """Return the gradients of l(f(image), target) with respect to other weights than the network's own."""
         self.run.cost += 3 * len(image)
-        self.attacker.zero_grad()
-        self.forget_loss(functional_call(self.run.net, self.attacked, (image,)), target).backward()
+        weights = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
+        loss = self.forget_loss(functional_call(self.run.net, weights, (image,)), target)
+        return torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
 
     def state_dict(self):
-        if self.attacked is None:
-            return {'iteration': self.iteration}
-        weights = {name: weight.detach() for name, weight in self.attacked.items()}
-        return {'iteration': self.iteration, 'attacked': weights, 'attacker': self.attacker.state_dict()}
+        return {'iteration': self.iteration}
 
     def load_state_dict(self, state):
         self.iteration = state['iteration']
-        if 'attacked' in state:
-            self.begin_attack({name: weight.to(self.run.device) for name, weight in state['attacked'].items()})
-            self.attacker.load_state_dict(state['attacker'])
