@@ -138,10 +138,8 @@ def attack(job):
 
 def _draw(job):
     """Return the attacker's batches: a function of the step and, through the seed, of nothing else."""
-    train = job['opt']['datasets']['train']
-    section = {key: train.get(key) for key in ('gt_size', 'use_hflip', 'use_rot')}
-    source = {**job['data'], 'cache': True}
-    samples = MixedPairedDataset({**section, 'sources': {'attack': source}, 'manual_seed': job['seed']})
+    sources = {'attack': {**job['data'], 'cache': True}}
+    samples = MixedPairedDataset({**job['opt']['datasets']['train'], 'sources': sources, 'manual_seed': job['seed']})
 
     def draw(step):
         size = job['batch_size']

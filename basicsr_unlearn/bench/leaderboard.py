@@ -36,7 +36,7 @@ def write(bench, tables):
         'name': bench.options.name,
         'goals': vars(bench.goals),
         'claims': bench.claims(),
-        'search': {row: found for row, found in bench.searches.items()},
+        'search': bench.searches,
         'stages': {'screening': vars(bench.screening), 'full': vars(bench.full)},
         'crop': bench.options.crop,
         'oracle_cost': bench.oracle_cost,
