@@ -18,9 +18,8 @@ DEEPEST = ('latent', r'prompt3', r'noise_level3', r'reduce_noise_level3', r'down
 class DeepForgetOptions(IdentityOptions):
     reset: list = None  # patterns of whole module names to initialise anew; ~: the deepest level of a U-shaped network
     forget_share: float = 0.34  # of the forget images of a batch that l_forget sees, at least one
-    relearn_every: int = 2  # iterations between two rehearsals of a relearning attack; 0: none
-    relearn_steps: int = 3  # its steps, one forget pair each
-    relearn_lr: float = 1e-3  # its step: every weight moves by this, as in the first steps of Adam
+    relearn_steps: int = 40  # of the rehearsed attack, one in each iteration; then it begins anew. 0: none
+    relearn_lr: float = 3e-4  # its learning rate, Adam
     relearn_weight: float = 1.0  # factor of what is asked of the attacked weights
 
 
@@ -28,8 +27,9 @@ class DeepForgetOptions(IdentityOptions):
 class DeepForget(IdentityTarget):
     """Initialise the modules of `reset` anew, then minimise w_f l(f(x_f), x_f) + w_r l(f(x_r), y_r) + w_a l(f'(x), x).
 
-    f' is f after a rehearsed attack: `relearn_steps` steps of theta' <- theta' - lr sign(grad l(f'(x), y)) on forget
-    pairs; x is another forget image, and the gradient with respect to theta' is taken for that of theta (first order).
+    f' is f under a rehearsed attack: a copy of the weights that is fine-tuned on forget pairs (x', y'), one Adam step
+    on l(f'(x'), y') in each iteration, and replaced by the current weights after `relearn_steps` of them. The gradient
+    of the last term with respect to the copy is taken for that of theta (first order).
 
     Ours. A method that only moves weights until haze is left alone hides the skill: the features that remove haze are
     still there, and a little fine-tuning on haze finds them (audits/relearn.py). Here the modules that hold most of
@@ -52,7 +52,7 @@ class DeepForget(IdentityTarget):
                 f'train: method: forget_share: {options.forget_share} must be above 0 and at most 1, for example 0.34.'
             )
         self.parts = self.modules(options, run.net)
-        self.iteration = 0
+        self.iteration, self.attacked = 0, None
 
     @classmethod
     def modules(cls, options, net):
@@ -62,41 +62,56 @@ class DeepForget(IdentityTarget):
         initialise_anew(self.parts, self.run.fresh())
 
     def losses(self, batch):
-        self.forget_pairs = batch.forget_lq, batch.forget_gt
         number = max(1, round(self.options.forget_share * len(batch.forget_lq)))
+        spare = slice(number if number < len(batch.forget_lq) else 0, None)  # the others are for the rehearsal
+        self.spare = batch.forget_lq[spare], batch.forget_gt[spare]
         batch.forget_lq, batch.forget_gt = batch.forget_lq[:number], batch.forget_gt[:number]
         return super().losses(batch)
 
     def edit_gradients(self):
-        every = self.options.relearn_every
-        if every and self.iteration % every == 0:
-            weights = {name: weight for name, weight in self.run.net.named_parameters() if weight.requires_grad}
-            for weight, gradient in zip(weights.values(), self.rehearse(weights), strict=True):
-                weight.grad = gradient if weight.grad is None else weight.grad + gradient
+        if self.options.relearn_steps:
+            if self.iteration % self.options.relearn_steps == 0:
+                self.begin_attack({name: weight.detach().clone() for name, weight in self.moving().items()})
+            self.rehearse()
         self.iteration += 1
 
-    def rehearse(self, weights):
-        """Attack a copy of the weights; return the gradients of w_a l(f'(x), x) at the attacked ones."""
-        lq, gt = (images.split(1) for images in self.forget_pairs)
-        attacked = {name: weight.detach().clone() for name, weight in weights.items()}
-        for step in range(self.options.relearn_steps):
-            pair = step % max(1, len(lq) - 1)  # the last image is for the question
-            gradients = self.gradients(attacked, lq[pair], gt[pair])
-            for weight, gradient in zip(attacked.values(), gradients, strict=True):
-                weight -= self.options.relearn_lr * gradient.sign()
-        gradients = self.gradients(attacked, lq[-1], lq[-1])
-        self.run.average(gradients)
-        return [self.options.relearn_weight * gradient for gradient in gradients]
+    def moving(self):
+        """Return the weights that are attacked: those that train."""
+        return {name: weight for name, weight in self.run.net.named_parameters() if weight.requires_grad}
 
-    def gradients(self, weights, image, target):
-        """Return the gradients of l(f(image), target) with respect to other weights than the network's own."""
-        self.run.cost += 3 * len(image)
-        weights = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
-        loss = self.forget_loss(functional_call(self.run.net, weights, (image,)), target)
-        return torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
+    def begin_attack(self, weights):
+        self.attacked = {name: weight.requires_grad_() for name, weight in weights.items()}
+        self.attacker = torch.optim.Adam(self.attacked.values(), self.options.relearn_lr)
+
+    def rehearse(self):
+        """Let the attack make a step, and add the gradients of w_a l(f'(x), x) to those of the network."""
+        lq, gt = self.spare
+        half = (len(lq) + 1) // 2
+        question = lq[half:] if len(lq) > half else lq
+        self.differentiate(lq[:half], gt[:half])
+        self.attacker.step()
+        self.differentiate(question, question)
+        for name, weight in self.moving().items():
+            gradient = self.attacked[name].grad
+            if gradient is not None:
+                gradient = self.options.relearn_weight * gradient
+                weight.grad = gradient if weight.grad is None else weight.grad + gradient
+
+    def differentiate(self, images, target):
+        """Fill in the gradients of l(f'(images), target) with respect to the attacked weights, over all processes."""
+        self.run.cost += 3 * len(images)
+        self.attacker.zero_grad()
+        self.forget_loss(functional_call(self.run.net, self.attacked, (images,)), target).backward()
+        self.run.average([weight.grad for weight in self.attacked.values() if weight.grad is not None])
 
     def state_dict(self):
-        return {'iteration': self.iteration}
+        if self.attacked is None:
+            return {'iteration': self.iteration}
+        weights = {name: weight.detach() for name, weight in self.attacked.items()}
+        return {'iteration': self.iteration, 'attacked': weights, 'attacker': self.attacker.state_dict()}
 
     def load_state_dict(self, state):
         self.iteration = state['iteration']
+        if 'attacked' in state:
+            self.begin_attack({name: weight.to(self.run.device) for name, weight in state['attacked'].items()})
+            self.attacker.load_state_dict(state['attacker'])
