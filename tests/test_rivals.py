@@ -326,6 +326,17 @@ def test_deep_forget_rehearses_the_attack_on_a_copy():
     assert again.attacked['latent.weight'].item() == method.attacked['latent.weight'].item() != 1.75
 
 
+def test_deep_forget_asks_less_of_the_modules_that_stay():
+    net = nn.ModuleDict({'latent': Scale(), 'output': Scale()})
+    net.forward = lambda image: net['output'](net['latent'](image))
+    method = build('DeepForget', net, fresh=net, reset=['latent'], relearn_lr=0.25, relearn_outer=0.5)
+    method.losses(Batch(constant(0.4, 3), constant(0.4, 3)))
+    method.edit_gradients()
+    # both weights of the copy go from 2 to 1.75; d |w v x - x| / dw = v x
+    assert net['latent'].weight.grad.item() == pytest.approx(1.75 * 0.4)
+    assert net['output'].weight.grad.item() == pytest.approx(0.5 * 1.75 * 0.4)
+
+
 def test_deep_forget():
     net, fresh = make_net(), make_net(6)
     before = deepcopy(net.state_dict())

@@ -20,7 +20,8 @@ class DeepForgetOptions(IdentityOptions):
     forget_share: float = 0.34  # of the forget images of a batch that l_forget sees, at least one
     relearn_steps: int = 40  # of the rehearsed attack, one in each iteration; then it begins anew. 0: none
     relearn_lr: float = 3e-4  # its learning rate, Adam
-    relearn_weight: float = 1.0  # factor of what is asked of the attacked weights
+    relearn_weight: float = 1.0  # w_a, factor of what is asked of the attacked weights
+    relearn_outer: float = 0.5  # share of that which reaches the modules that are not in `reset`
 
 
 @METHOD_REGISTRY.register()
@@ -29,7 +30,8 @@ class DeepForget(IdentityTarget):
 
     f' is f under a rehearsed attack: a copy of the weights that is fine-tuned on forget pairs (x', y'), one Adam step
     on l(f'(x'), y') in each iteration, and replaced by the current weights after `relearn_steps` of them. The gradient
-    of the last term with respect to the copy is taken for that of theta (first order).
+    of the last term with respect to the copy is taken for that of theta (first order); of the outer modules, which the
+    retained tasks come back through, only a share of it (`relearn_outer`).
 
     Ours. A method that only moves weights until haze is left alone hides the skill: the features that remove haze are
     still there, and a little fine-tuning on haze finds them (audits/relearn.py). Here the modules that hold most of
@@ -52,6 +54,7 @@ class DeepForget(IdentityTarget):
                 f'train: method: forget_share: {options.forget_share} must be above 0 and at most 1, for example 0.34.'
             )
         self.parts = self.modules(options, run.net)
+        self.inner = tuple(f'{name}.' for name in self.parts)
         self.iteration, self.attacked = 0, None
 
     @classmethod
@@ -94,7 +97,8 @@ class DeepForget(IdentityTarget):
         for name, weight in self.moving().items():
             gradient = self.attacked[name].grad
             if gradient is not None:
-                gradient = self.options.relearn_weight * gradient
+                share = 1.0 if name.startswith(self.inner) else self.options.relearn_outer
+                gradient = self.options.relearn_weight * share * gradient
                 weight.grad = gradient if weight.grad is None else weight.grad + gradient
 
     def differentiate(self, images, target):
