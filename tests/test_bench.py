@@ -1,3 +1,4 @@
+import glob
 import json
 import os
 import signal
@@ -5,6 +6,7 @@ import subprocess
 import sys
 import time
 from copy import deepcopy
+from os import path as osp
 
 import pytest
 import torch
@@ -18,6 +20,8 @@ from basicsr_unlearn.bench.options import Bench
 from basicsr_unlearn.checkpoint import fingerprint
 from basicsr_unlearn.cli import main
 from basicsr_unlearn.errors import InputError
+
+AIO3 = osp.join(osp.dirname(osp.dirname(osp.abspath(__file__))), 'options', 'aio3')
 
 
 def test_excess_by_hand():
@@ -266,3 +270,15 @@ def test_plan_does_nothing(bench_file, tmp_path, capfd):
     assert main(['bench', '-opt', str(bench_file), '--plan']) == 0
     assert 'h in all' in capfd.readouterr().out
     assert not os.listdir(tmp_path / 'home')
+
+
+@pytest.mark.skipif(not os.environ.get('AIO3_ROOT'), reason='AIO3_ROOT does not name a copy of aio3')
+@pytest.mark.parametrize('path', sorted(glob.glob(osp.join(AIO3, 'bench_*.yml'))), ids=osp.basename)
+def test_the_benchmarks_of_aio3_pass_every_check(path, monkeypatch):
+    monkeypatch.chdir(osp.dirname(osp.dirname(AIO3)))
+    bench = Bench(path)
+    assert bench.oracle_cost > 0 and bench.needs_retain('FineTune')
+    for row in bench.rows:  # no run plans for more iterations than its budget pays for
+        train = bench.tree(row, 0, 0)['train']
+        images = bench.base['datasets']['train'].get('batch_size_per_gpu')
+        assert 3 * images * train['total_iter'] <= train['stop']['max_cost_share'] * bench.oracle_cost

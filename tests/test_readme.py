@@ -1,5 +1,6 @@
 """The README's Python runs as it stands."""
 
+import glob
 import re
 from os import path as osp
 
@@ -8,7 +9,8 @@ import torch
 
 from basicsr_unlearn.methods import METHOD_REGISTRY, Batch, build_method
 
-README = osp.join(osp.dirname(osp.dirname(osp.abspath(__file__))), 'README.md')
+ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
+README = osp.join(ROOT, 'README.md')
 
 
 @pytest.fixture(scope='module')
@@ -44,3 +46,28 @@ def test_it_is_short(blocks):
     with open(README, encoding='utf-8') as file:
         lines = file.readlines()
     assert len(lines) <= 200 and not any('@@' in line for line in lines)
+
+
+def rows_of_tables(path):
+    """Return `{column: cell}` for each row of the Markdown tables of a file whose first column is `row`."""
+    rows, head = [], None
+    with open(path, encoding='utf-8') as file:
+        for line in file:
+            cells = [cell.strip() for cell in line.strip().strip('|').split('|')] if line.startswith('|') else None
+            if cells is None:
+                head = None
+            elif head is None:
+                head = cells
+            elif head[0] == 'row' and set(cells[0]) != {'-'}:
+                rows.append(dict(zip(head, cells, strict=True)))
+    return rows
+
+
+def test_its_leaderboards_are_the_benchmarks_own():
+    measured = []
+    for path in glob.glob(osp.join(ROOT, 'options', 'aio3', 'leaderboard_*.md')):
+        measured += [set(row.items()) for row in rows_of_tables(path)]
+    shown = rows_of_tables(README)
+    assert len(shown) >= 14
+    for row in shown:
+        assert any(set(row.items()) <= known for known in measured), row
