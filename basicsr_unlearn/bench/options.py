@@ -136,6 +136,7 @@ class Bench:
         if len(trials) > 1:
             counts = ', '.join(f'{name} {len(found)}' for name, found in self.searches.items())
             raise InputError(f'rows: every row must have as many trials as the others, not: {counts}.')
+        self._find_oracle()
         for number, row in enumerate(self.rows):
             for trial in range(len(self.searches[row])):
                 opt = complete(self.tree(row, trial, self.options.seeds[0]))
@@ -144,7 +145,6 @@ class Bench:
                 except InputError as error:
                     raise InputError(f'rows: {row}: {error}') from None
         self.base = absolute(self.base)
-        self._find_oracle()
 
     def _find_oracle(self):
         path, train = self.base['path'], self.base['train']
@@ -157,11 +157,6 @@ class Bench:
             self.use_oracle(short, manifest.read_entry(short)['whole_cost'], 'short')
         else:
             self.use_oracle(None, whole or known['original'].get('cost'), 'none')
-        if not self.oracle_cost:
-            raise InputError(
-                f'base: {self.options.base}: the cost of the training is not known, of which rows may spend a share. '
-                'Set train: oracle_cost: iterations x images of an iteration x 3.'
-            )
 
     @property
     def oracle_cost(self):
