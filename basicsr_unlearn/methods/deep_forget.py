@@ -40,7 +40,8 @@ class DeepForget(IdentityTarget):
     the rehearsal leads the weights to where haze is not relearnt soon. The parts are known: EU-k of Goel et al.
     (arXiv 2201.06640) resets layers; the identity target is the oracle's level; training against a simulated attack is
     the tamper resistance of Henderson et al. (arXiv 2211.14946) and Tamirisa et al. (arXiv 2408.00761). As long as the
-    retained tasks are not back within the retain budget nothing is kept.
+    retained tasks are not back within the retain budget nothing is kept. `training_states/` hold the attacked copy as
+    well, which has relearnt a little: they are not for publishing.
     """
 
     Options = DeepForgetOptions
