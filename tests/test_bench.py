@@ -279,6 +279,6 @@ def test_the_benchmarks_of_aio3_pass_every_check(path, monkeypatch):
     bench = Bench(path)
     assert bench.oracle_cost > 0 and bench.needs_retain('FineTune')
     for row in bench.rows:  # no run plans for more iterations than its budget pays for
-        train = bench.tree(row, 0, 0)['train']
-        images = bench.base['datasets']['train'].get('batch_size_per_gpu')
+        tree = bench.tree(row, 0, 0)
+        train, images = tree['train'], tree['datasets']['train']['batch_size_per_gpu']
         assert 3 * images * train['total_iter'] <= train['stop']['max_cost_share'] * bench.oracle_cost
