@@ -42,13 +42,9 @@ def check(opt):
     if opt.get('model_type') not in options.OUR_MODELS and not ours:
         return
     check_options(opt)
-    files = []
-    for key, section in opt['datasets'].items():
-        files += _check_dataset(key, section)
-    if opt['rank'] == 0:
-        _check_files(files)
+    check_data({f'datasets: {key}': section for key, section in opt['datasets'].items()}, opt['rank'] == 0)
     if opt.get('model_type') in options.OUR_MODELS:
-        _check_network(opt)
+        check_network(opt)
 
 
 def check_options(opt):
@@ -56,7 +52,7 @@ def check_options(opt):
     unlearning = opt.get('model_type') == 'UnlearnModel' and opt['is_train']
     if unlearning:
         option_tree.check_unlearn_options(opt)
-        _check_method(opt['train']['method'], bool(opt['datasets']['train'].get('retain')))
+        _check_method(opt['train']['method'], opt['datasets']['train'].get('retain'))
         _check_optimization(opt['train'])
     if opt.get('model_type') in options.OUR_MODELS:
         options.check_speed_options(opt.get('train') or {}, opt['num_gpu'], opt['dist'])
@@ -74,15 +70,20 @@ def _check_metrics(opt, unlearning):
                 raise InputError(f'datasets: {key}: has no clean images, which val: metrics: {metric.name} needs.')
 
 
-def _check_method(section, has_retain, option='train: method'):
-    chosen = method_options(section, option)
-    if method_class(section, option).needs_retain and not has_retain:
+def _check_method(section, retain, option='train: method'):
+    chosen, method = method_options(section, option), method_class(section, option)
+    if method.needs_clean and retain and all(s.get('target', 'original') == 'original' for s in retain.values()):
+        raise InputError(
+            f'{option}: type: {section["type"]} stands still where the network is taught its own answers. Set target: '
+            'gt in a source of datasets: train: retain.'
+        )
+    if method.needs_retain and not retain:
         raise InputError(
             f'{option}: type: {section["type"]} needs retain data. Name some in datasets: train: retain; with none at '
             'hand a source with from: forget makes it from the clean images of the forget pairs.'
         )
     if getattr(chosen, 'host', None):
-        _check_method(chosen.host, has_retain, f'{option}: host')
+        _check_method(chosen.host, retain, f'{option}: host')
     for key in ('forget_opt', 'retain_opt'):
         loss = dict(getattr(chosen, key, None) or {'type': 'L1Loss'})
         name = f'{option}: {key}'
@@ -109,9 +110,17 @@ def _check_optimization(train):
         options.check_keys(f'train: {option}', section, known)
 
 
-def _check_dataset(key, section):
+def check_data(sections, open_images=True):
+    """Build the data sets of `{option: section}`, and open their images, unless another process does."""
+    files = []
+    for option, section in sections.items():
+        files += _check_dataset(option, section)
+    if open_images:
+        _check_files(files)
+
+
+def _check_dataset(option, section):
     """Build a data set; return the (pair of) image files that it will read, and the patch size that they must hold."""
-    option = f'datasets: {key}'
     kind = section.get('type')
     options.check_choice(f'{option}: type', kind, [name for name, _ in DATASET_REGISTRY])
     if not section.get('name'):
@@ -201,7 +210,7 @@ def build_network_g(section):
         raise InputError(f'network_g: {kind}: {reason}') from None
 
 
-def _check_network(opt):
+def check_network(opt):
     """Build network_g and try the weights that the run will load."""
     net = build_network_g(opt.get('network_g'))
     path, state = opt['path'], opt['path'].get('resume_state')

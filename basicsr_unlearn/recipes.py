@@ -73,13 +73,16 @@ def read_yaml(path, option):
 def merge(train, preset):
     """Return a section `train` with a preset on top: each of its sections replaces the old, `stop` adds to it.
 
-    `method: task:` stays that of the option file.
+    `method: task:` stays that of the option file, and so does its forget level unless the task is degradation: presets
+    know the level of that task alone.
     """
     merged = {**deepcopy(train), **deepcopy(preset)}
     merged['stop'] = {**(train.get('stop') or {}), **(preset.get('stop') or {})}
     task = (train.get('method') or {}).get('task')
     if task:
         merged['method']['task'] = task
+    if task not in (None, 'degradation') and 'forget_psnr_below' in (train.get('stop') or {}):
+        merged['stop']['forget_psnr_below'] = train['stop']['forget_psnr_below']
     return merged
 
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+from os import path as osp
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ from test_unlearn_model import log_text, summary
 
 from basicsr_unlearn.attacks.adversarial_cache import AdversarialCache
 from basicsr_unlearn.attacks.examples import PATIENCE
+from basicsr_unlearn.data.sources import file_stamps
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.losses.identity_loss import IdentityLoss
 from basicsr_unlearn.methods import Batch, build_method, instance_wise
@@ -53,6 +55,7 @@ def make_run(original=2.0):
         device='cpu',
         rank=0,
         world_size=1,
+        seed=0,
         cost=0,
         logger=logging.getLogger('test'),
     )
@@ -65,7 +68,7 @@ def method_with(examples=None, run=None, **options):
     """Build the method; `examples`, with their answers, in the place of an attack."""
     method = build_method({'type': 'InstanceWise', **options}, run or make_run())
     if examples is not None:
-        method.examples = SimpleNamespace(draw=lambda batch, iteration: examples)
+        method.examples = SimpleNamespace(prepare=lambda: None, draw=lambda batch, iteration: examples)
     return method
 
 
@@ -112,6 +115,7 @@ def test_no_example_of_this_batch_is_of_use():
 def test_the_anchor_by_values():
     run = make_run(original=1.5)
     method = method_with((constant(0.2), constant(0.5)), run, importance_weight=4.0)
+    method.setup()
     assert values(method.losses(BATCH))['l_anchor'] == 4 / 2 * 1 * 0.5**2  # a single weight matters like itself
     assert run.cost == 3 * 64
 
@@ -182,9 +186,10 @@ def test_the_cache_gives_back_what_was_crafted(tmp_path):
     examples, answers = torch.rand(2, 3, 3, 8, 8).unbind(0)
     kept = torch.tensor([True, False, True])
     cache = AdversarialCache(str(tmp_path / 'cache'), {'eps': 1}, 4, 8)
-    cache.add(examples, answers, kept)
+    cache.add(examples[:1], answers[:1], kept[:1], cost=7.5)
+    cache.add(examples[1:], answers[1:], kept[1:], cost=15)
     cache = AdversarialCache(str(tmp_path / 'cache'), {'eps': 1}, 4, 8)
-    assert (cache.done, len(cache)) == (3, 2)
+    assert (cache.done, len(cache), cache.cost) == (3, 2, 22.5)
     for found, expected in zip(cache.read([1, 0, 1]), (examples, answers), strict=True):
         torch.testing.assert_close(found, expected[[2, 0, 2]], atol=2.5e-4, rtol=0)
     cache.remove()
@@ -197,6 +202,25 @@ def test_other_settings_make_another_cache(tmp_path):
         assert cache.done == 0
         cache.add(*torch.rand(2, 1, 3, 8, 8).unbind(0), torch.tensor([True]))
         assert os.listdir(tmp_path / 'cache') == [os.path.basename(cache.path)]  # the other one is private, and gone
+
+
+def test_what_a_killed_run_left_in_an_archived_folder_goes(tmp_path):
+    for name in ('run_archived_1', 'run_archived_2', 'run'):
+        cache = AdversarialCache(str(tmp_path / name / 'adversarial_cache'), {'eps': name}, 4, 8)
+        if name == 'run_archived_1':  # ended, and was told to keep it
+            (tmp_path / name / 'unlearn_summary.json').write_text('{}')
+    left = [path.relative_to(tmp_path).parts[0] for path in tmp_path.glob('*/adversarial_cache/*.lmdb')]
+    assert sorted(left) == ['run', 'run_archived_1'] and osp.isdir(cache.path)
+
+
+def test_other_pictures_make_another_cache(tmp_path):
+    image = tmp_path / 'a.png'
+    image.write_bytes(b'12345')
+    source = SimpleNamespace(pairs=[(str(image), str(image))])
+    before = file_stamps(source)
+    assert [entry[:2] for entry in before] == [[str(image), 5]] * 2
+    os.utime(image, (1, 1))
+    assert file_stamps(source) != before and file_stamps(SimpleNamespace(number=3)) == []
 
 
 def test_a_full_disk_is_told_before(tmp_path):
@@ -230,12 +254,12 @@ def test_interrupted_twice_gives_the_same_bits(short, run, monkeypatch):
     monkeypatch.setattr(instance_wise, 'IMPORTANCE_IMAGES', 4)
     add, losses, added = AdversarialCache.add, InstanceWise.losses, []
 
-    def count(self, examples, answers, kept):
+    def count(self, examples, answers, kept, cost):
         if len(added) == 2:
             added.append('interrupted')
             raise KeyboardInterrupt
         added.append(len(examples))
-        add(self, examples, answers, kept)
+        add(self, examples, answers, kept, cost)
 
     def fail(self, batch):
         if self.iteration == 3:
@@ -254,11 +278,12 @@ def test_interrupted_twice_gives_the_same_bits(short, run, monkeypatch):
     assert 'Adversarial examples: ' in log_text(home)
     (left,) = (home / 'experiments/tiny/adversarial_cache').iterdir()
     assert left.suffix == '.lmdb'
-    resumed = latest(home)
+    resumed, cost = latest(home), summary(home)['cost']
     short['train']['method'].update(keep_cache=False)  # the archived cache is taken over all the same
     status, home = run(short)
     assert status == 0 and len(added) == 4 and not (home / 'experiments/tiny/adversarial_cache').exists()
     assert all(torch.equal(value, resumed[key]) for key, value in latest(home).items())
+    assert summary(home)['cost'] == cost
 
 
 def test_online_beside_retain_proxies(short, run, pairs):

@@ -5,6 +5,7 @@ from basicsr_unlearn import recipes
 from basicsr_unlearn.cli import main
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.methods import METHOD_REGISTRY, method_options
+from basicsr_unlearn.options import stop_options
 
 BASE = """# a remark
 name: mine  # another
@@ -33,7 +34,13 @@ def test_preset_changes_the_method_and_nothing_else(tmp_path, capsys):
     tree = yaml.safe_load(text)
     assert tree['name'] == 'mine_identity_target' and tree['train']['amp'] == 'bf16'
     assert tree['train']['method'] == {**preset['method'], 'task': 'source'}
-    assert tree['train']['stop'] == {**preset['stop'], 'probes': preset['stop'].get('probes', 3)}
+    level = yaml.safe_load(BASE)['train']['stop']['forget_psnr_below']  # input+X is no goal of task: source
+    assert tree['train']['stop'] == {
+        **preset['stop'],
+        'probes': preset['stop'].get('probes', 3),
+        'forget_psnr_below': level,
+    }
+    stop_options(tree['train'])
     assert tree['train']['optim_g'] == preset['optim_g']
     assert path.read_text() == BASE
 

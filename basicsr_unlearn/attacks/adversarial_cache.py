@@ -15,15 +15,20 @@ import torch
 from basicsr_unlearn.errors import InputError
 
 OPTION = 'train: method: cache_images'
+COST = b'cost'  # where the file keeps what its samples cost
 
 
 class AdversarialCache:
     """An LMDB `KEY_RANK.lmdb`: example and answer of each sample in half precision, nothing where the attack failed.
 
     Every `add` is one transaction, so that a killed process costs one batch; the next one goes on behind it. The key is
-    a hash of everything that decides the content. A finished cache of the same key in an archived folder of the same
-    experiment is taken over; those of other keys in this folder are removed. What it holds is as private as the forget
-    images.
+    a hash of everything that decides the content. A cache of the same key in an archived folder of the same experiment
+    is taken over; those of other keys are removed, here and where the archived run never ended. What it holds is as
+    private as the forget images.
+
+    Attributes:
+        done (int): Samples that were tried so far.
+        cost (float): What these cost, in image-forward-equivalents.
 
     Args:
         folder (str): `experiments/NAME/adversarial_cache`; made where it is missing.
@@ -39,10 +44,11 @@ class AdversarialCache:
     def __init__(self, folder, settings, images, size, rank=0):
         key = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:12]
         self.path, self.images, self.shape = osp.join(folder, f'{key}_{rank}.lmdb'), images, (2, 3, size, size)
+        for abandoned in (folder, *self._archived()):
+            for other in glob.glob(osp.join(glob.escape(abandoned), f'*_{rank}.lmdb')):
+                if osp.basename(other) != osp.basename(self.path):
+                    _remove(other)
         os.makedirs(folder, exist_ok=True)
-        for other in glob.glob(osp.join(glob.escape(folder), f'*_{rank}.lmdb')):
-            if other != self.path:
-                shutil.rmtree(other)
         self._take_over()
         needed = 2 * int(np.prod(self.shape)) * images + (1 << 20)
         free = shutil.disk_usage(folder).free
@@ -53,7 +59,8 @@ class AdversarialCache:
             )
         self.map_size = 2 * needed + (16 << 20)
         with self._begin(write=True) as transaction:  # makes the file
-            sizes = {name: len(content) for name, content in transaction.cursor()}
+            self.cost = float(transaction.get(COST) or 0)
+            sizes = {name: len(content) for name, content in transaction.cursor() if name != COST}
         self.done = len(sizes)
         self.kept = [name for name, size in sizes.items() if size]
 
@@ -66,25 +73,34 @@ class AdversarialCache:
 
     def _take_over(self):
         """Move a cache of the same key here from where BasicSR has archived the experiment of the same name."""
-        folder, name = osp.split(self.path)
-        experiment, folder = osp.split(folder)
-        archived = glob.glob(osp.join(f'{glob.escape(experiment)}_archived_*', folder, name))
-        if archived and not osp.isdir(self.path):
-            shutil.move(max(archived, key=osp.getmtime), self.path)
+        same = [osp.join(folder, osp.basename(self.path)) for folder in self._archived(ended_too=True)]
+        same = [path for path in same if osp.isdir(path)]
+        if same and not osp.isdir(self.path):
+            shutil.move(max(same, key=osp.getmtime), self.path)
+
+    def _archived(self, ended_too=False):
+        """Return the folders of caches of archived runs that never ended, with `ended_too` of all archived runs."""
+        experiment, name = osp.split(osp.dirname(self.path))
+        found = glob.glob(osp.join(f'{glob.escape(experiment)}_archived_*', name))
+        ended = [osp.isfile(osp.join(osp.dirname(path), 'unlearn_summary.json')) for path in found]
+        return [path for path, over in zip(found, ended, strict=True) if ended_too or not over]
 
     def __len__(self):
         return len(self.kept)
 
-    def add(self, examples, answers, kept):
+    def add(self, examples, answers, kept, cost=0.0):
         """Append the examples of the next samples.
 
         Args:
             examples (Tensor): (N, 3, H, W) in [0, 1].
             answers (Tensor): What the original says of them, same shape.
             kept (Tensor): (N,), whether the attack succeeded.
+            cost (float): What they cost, in image-forward-equivalents.
         """
+        self.cost += cost
         pairs = torch.stack([examples, answers], 1).half().cpu().numpy()
         with self._begin(write=True) as transaction:
+            transaction.put(COST, repr(self.cost).encode())
             for pair, keep in zip(pairs, kept.tolist(), strict=True):
                 name = f'{self.done:08d}'.encode()
                 transaction.put(name, pair.tobytes() if keep else b'')
@@ -101,6 +117,10 @@ class AdversarialCache:
 
     def remove(self):
         """Delete the file, and the folder where it was the last."""
-        shutil.rmtree(self.path)
-        with suppress(OSError):  # other processes keep theirs in it
-            os.rmdir(osp.dirname(self.path))
+        _remove(self.path)
+
+
+def _remove(path):
+    shutil.rmtree(path)
+    with suppress(OSError):  # other processes keep theirs in it
+        os.rmdir(osp.dirname(path))

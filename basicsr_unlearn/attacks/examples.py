@@ -8,6 +8,7 @@ from basicsr_unlearn.attacks.adversarial_cache import AdversarialCache
 from basicsr_unlearn.attacks.pgd import pgd
 from basicsr_unlearn.attacks.targets import TARGETS
 from basicsr_unlearn.checkpoint import fingerprint
+from basicsr_unlearn.data.sources import file_stamps
 from basicsr_unlearn.errors import InputError
 
 NOISE = 25 / 255  # on clean forget images, for a reference where there is no retain image
@@ -64,30 +65,41 @@ class CachedExamples:
         self.run, self.options, self.cache = run, options, None
 
     def prepare(self):
-        """Open the cache, and craft what is missing, each process its share.
+        """Craft the examples, each process its share; what a killed run has crafted is taken over, and counted.
 
         Raises:
             InputError: No attack succeeded, the disk is full.
         """
-        if self.cache is not None:
-            return
+        self._open()
+        self.run.cost += self.cache.cost
+        self._fill()
+
+    def _open(self):
         options, run = self.options, self.run
         share = -(-options.cache_images // run.world_size)
         settings = {key: getattr(options, key) for key in ATTACK}
         settings.update({key: run.train_set.opt.get(key) for key in DATA})
-        settings.update(original=fingerprint(run.original.state_dict()), images=share, version=1)
+        settings.update(original=fingerprint(run.original.state_dict()), images=share, version=2)
+        settings['files'] = file_stamps(run.train_set.forget)
         self.cache = AdversarialCache(
             osp.join(run.folder, 'adversarial_cache'), settings, share, run.train_set.size, run.rank
         )
-        first, with_retain = run.rank * share, options.target == 'prompt'
+
+    def _fill(self):
+        options, run, share = self.options, self.run, self.cache.images
+        first, with_retain, before = run.rank * share, options.target == 'prompt', run.cost
         for batch in run.batches(first + share, 'adversarial examples', with_retain, first + self.cache.done):
-            self.cache.add(*attack(run, options, batch, 1, -1 - self.cache.done))
+            examples = attack(run, options, batch, 1, -1 - self.cache.done)
+            self.cache.add(*examples, cost=run.cost - before)
+            before = run.cost
         check_kept(len(self.cache), share, options)
         log_kept(len(self.cache), share, run.logger)
 
     def draw(self, batch, iteration):
         """Return `n_adv` examples for each forget image, and the original's answers; the same in a resumed run."""
-        self.prepare()
+        if self.cache is None:  # a resumed run, whose cost has it already
+            self._open()
+            self._fill()
         number = self.options.n_adv * len(batch.forget_lq)
         drawn = torch.randint(len(self.cache), (number,), generator=generator(self.run, iteration))
         return [images.to(self.run.device, non_blocking=True) for images in self.cache.read(drawn.tolist())]
@@ -123,7 +135,7 @@ def attack(run, options, batch, copies, seed):
 
 def generator(run, seed):
     """Return a source of random numbers that depends on `manual_seed`, the process and `seed` alone."""
-    return torch.Generator().manual_seed(hash((torch.initial_seed(), run.rank, seed)) % 2**63)
+    return torch.Generator().manual_seed(hash((run.seed, run.rank, seed)) % 2**63)
 
 
 def check_kept(kept, crafted, options):

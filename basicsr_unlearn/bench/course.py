@@ -136,6 +136,7 @@ class Course:
         train = {key: self.opt['datasets']['train'].get(key) for key in ('gt_size', 'use_hflip', 'use_rot')}
         opt['datasets'] = {'train': train}
         common = {'opt': opt, 'sets': sets, 'images': images, 'crop': self.options.crop, 'weights': weights}
+        common.update(self.bench.how_to_load(net))
         return {**common, 'sha256': checkpoint.sha256(checkpoint.resolve(weights))}
 
     def _weights_of(self, net):

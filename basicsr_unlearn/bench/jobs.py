@@ -14,6 +14,7 @@ from torch.utils import data
 from basicsr.archs import build_network
 from basicsr.data import build_dataset
 from basicsr_unlearn.audits.relearn import relearn
+from basicsr_unlearn.bench.pool import digest
 from basicsr_unlearn.checkpoint import load_into
 from basicsr_unlearn.data.forget_retain_paired_dataset import MixedPairedDataset
 from basicsr_unlearn.errors import InputError
@@ -64,7 +65,7 @@ def unlearn(job):
     runs = osp.join(job['folder'], 'runs')
     os.makedirs(runs, exist_ok=True)
     folder = osp.join(runs, 'experiments', name)
-    _write_options(job['tree'], osp.join(runs, f'{name}.yml'), folder)
+    write_options(job, osp.join(runs, f'{name}.yml'), folder)
     command = [sys.executable, '-m', 'basicsr_unlearn', 'train', '-opt', f'{name}.yml', '--auto_resume']
     threads = {'OMP_NUM_THREADS': str(torch.get_num_threads())}
     with open(osp.join(runs, f'{name}.log'), 'w', encoding='utf-8') as log:
@@ -82,9 +83,9 @@ def unlearn(job):
     return {'weights': osp.abspath(osp.join(folder, 'models', 'net_g_latest.pth')), **{k: summary[k] for k in keys}}
 
 
-def _write_options(tree, path, folder):
-    """Write the option file of a run; what a run of other options has left in its folder is no beginning for it."""
-    text = yaml.safe_dump(tree, sort_keys=False)
+def write_options(job, path, folder):
+    """Write the option file of a run; what a run of other options or data has left in its folder is no beginning."""
+    text = f'# {digest(job)}\n{yaml.safe_dump(job["tree"], sort_keys=False)}'
     if osp.isfile(path):
         with open(path, encoding='utf-8') as file:
             if file.read() != text:
@@ -152,7 +153,7 @@ def _draw(job):
 def load(job):
     """Build the network of a job with its weights."""
     net = build_network(job['opt']['network_g']).to(device())
-    load_into(net, job['weights'], 'weights')
+    load_into(net, job['weights'], 'weights', job['param_key'], job['strict'])
     return net.eval()
 
 

@@ -71,7 +71,8 @@ def to_markdown(content):
         'PSNR in dB. `to oracle`: of the forget sets. `retained`: worst retained task against the original; `ret. to '
         'oracle`: against the oracle. `relearn E`: mean lead over the oracle while both relearn the forgotten, worst '
         'attack. `cost`: share of the training of the oracle. `missed by`: dB by which the goals (gap '
-        f'{goals["forget_gap"]}, loss {goals["retained_loss"]}, E {goals["relearn_excess"]}) are missed in all.',
+        f'{goals["forget_gap"]}, loss {goals["retained_loss"]}, E {goals["relearn_excess"]}) are missed in all. '
+        '`unchanged`: no state on the way met the forget level within the retain budget, and the original was kept.',
         content['claims'],
         *_search(content['search']),
     ]
@@ -79,14 +80,26 @@ def to_markdown(content):
 
 
 def _cells(table):
-    rows = [('row', 'seeds', 'retain data', *COLUMNS)]
+    rows = [('row', 'seeds', 'retain data', *COLUMNS, 'ended by')]
     for entry in [*table['references'], *table['rows']]:
         retain = {None: '', True: 'yes', False: 'no'}[entry.get('retain_data')]
         rows.append(
-            (entry['row'], str(entry['seeds']), retain, *(_cell(name, entry[key]) for name, key in COLUMNS.items()))
+            (
+                entry['row'],
+                str(entry['seeds']),
+                retain,
+                *(_cell(name, entry[key]) for name, key in COLUMNS.items()),
+                ', '.join(entry['stopped_by']),
+            )
         )
+        remarks = []
         if entry.get('budget') and entry['cost_share'] > entry['budget']:
-            rows[-1] = (f'{entry["row"]} (over budget)', *rows[-1][1:])
+            remarks.append('over budget')
+        if entry['unchanged']:
+            whole = entry['unchanged'] == entry['seeds']
+            remarks.append('unchanged' if whole else f'{entry["unchanged"]} of {entry["seeds"]} unchanged')
+        if remarks:
+            rows[-1] = (f'{entry["row"]} ({", ".join(remarks)})', *rows[-1][1:])
     return rows
 
 

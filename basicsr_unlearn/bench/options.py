@@ -1,16 +1,22 @@
 """The option file of a benchmark, read and checked."""
 
+import json
 import os
 import re
 from copy import deepcopy
 from os import path as osp
 
 from basicsr_unlearn import manifest, preflight, recipes
+from basicsr_unlearn.bench import short_oracle
 from basicsr_unlearn.bench.settings import AttackData, BenchOptions, Goals, Stage
+from basicsr_unlearn.checkpoint import load_into
 from basicsr_unlearn.data.sources import build_source
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.methods import method_class
+from basicsr_unlearn.option_tree import ROLES, SOURCE
 from basicsr_unlearn.options import check_choice, check_keys, expand_paths, from_section, prepare
+
+PATHS = ('dataroot_', 'pretrain_network_', 'file_list', 'meta_info_file')  # keys whose values are paths
 
 CLAIMS = {
     'full': 'Oracle: the recipe of the original without the forget data. Gap and relearn excess are against it.',
@@ -68,6 +74,13 @@ class Bench:
         found = {'original': path['pretrain_network_g'], 'oracle': oracle, 'oracle_2': self.options.oracle_2}
         return {name: weights for name, weights in found.items() if weights}
 
+    def how_to_load(self, net):
+        """Return `param_key` and `strict` of a reference's weights, or of those of a run."""
+        path = self.base['path']
+        key = {'original': 'param_key_g', 'oracle': 'param_key_oracle', 'oracle_2': 'param_key_oracle'}.get(net)
+        strict = path.get('strict_load_g', True) if net == 'original' else True
+        return {'param_key': path.get(key) or 'params', 'strict': strict}
+
     def use_oracle(self, weights, cost, kind):
         """Compare with these weights; `cost` in image-forward-equivalents is that of a whole oracle."""
         self.base['path']['pretrain_network_oracle'] = weights
@@ -80,7 +93,7 @@ class Bench:
 
     def _read_base(self):
         base = recipes.read_yaml(self._beside(self.options.base), 'base')
-        for key in ('datasets', 'path', 'train', 'network_g'):
+        for key in ('datasets', 'path', 'train', 'network_g', 'logger'):
             if not isinstance(base.get(key), dict):
                 raise InputError(f'base: {self.options.base}: {key}: is missing.')
         for key, value in self.options.set.items():
@@ -89,7 +102,7 @@ class Bench:
         base['val'] = {**(base.get('val') or {}), 'val_freq': 10**9, 'save_img': False, **self.options.val}
         base['train'].setdefault('stop', {})
         base['logger'] = {**base['logger'], 'use_tb_logger': False, 'wandb': None}
-        return base
+        return absolute(base)
 
     def _beside(self, name):
         here = osp.join(self.home, name)
@@ -116,45 +129,85 @@ class Bench:
             assign(tree, key, deepcopy(value), f'rows: {row}')
         share = section.get('budget', self.options.budget)
         tree['train']['stop']['max_cost_share'] = share
-        return {**tree, 'name': run_name(row, trial, seed), 'manual_seed': seed}
+        return absolute({**tree, 'name': run_name(row, trial, seed), 'manual_seed': seed})
 
     def _check(self):
         if not 1 <= self.options.finalists <= len(self.rows):
             raise InputError(f'finalists: {self.options.finalists} must be 1 to {len(self.rows)}, the number of rows.')
-        check_keys('sets', self.options.sets, ('val', 'test'))
-        for split in ('val', 'test'):
-            if not any(section.get('role') == 'forget' for section in (self.options.sets.get(split) or {}).values()):
-                raise InputError(f'sets: {split}: names no set with role: forget.')
-        build_source('attack: data', self.attack.data or {})
         names = [run_name(row, 0, 0) for row in self.rows]
         if len(set(names)) < len(names):
             raise InputError(f'rows: the names {", ".join(self.rows)} must differ in letters and digits.')
-        for stage in (self.screening, self.full):
-            for scope in stage.scopes:
-                check_choice('scopes', scope, list(self.attack.scopes))
+        for option, stage in (('screening', self.screening), ('full', self.full)):
+            stage.check(option, list(self.attack.scopes))
+        if not self.options.seeds or not all(isinstance(seed, int) for seed in self.options.seeds):
+            raise InputError(f'seeds: {self.options.seeds} must be a list of whole numbers, for example [0, 1, 2].')
         trials = {len(found) for found in self.searches.values()}
         if len(trials) > 1:
             counts = ', '.join(f'{name} {len(found)}' for name, found in self.searches.items())
             raise InputError(f'rows: every row must have as many trials as the others, not: {counts}.')
         self._find_oracle()
-        for number, row in enumerate(self.rows):
+        self._check_rows()
+        if self.options.oracle_2:
+            net = preflight.build_network_g(self.base['network_g'])
+            load_into(net, self.options.oracle_2, 'oracle_2', *self.how_to_load('oracle_2').values())
+        self._check_sets()
+
+    def _check_sets(self):
+        """Check the sets that are measured and the attacker's data, pixels included."""
+        check_keys('sets', self.options.sets, ('val', 'test'))
+        sections = {}
+        for split in ('val', 'test'):
+            for name, section in (self.options.sets.get(split) or {}).items():
+                option = f'sets: {split}: {name}'
+                if not isinstance(section, dict):
+                    raise InputError(f'{option}: must be a section of keys, not {section!r}.')
+                check_choice(f'{option}: role', section.get('role'), ROLES)
+                sections[option] = {**section, 'name': name, 'phase': 'val', 'scale': 1, 'manual_seed': 0}
+            if not any(section['role'] == 'forget' for section in (self.options.sets.get(split) or {}).values()):
+                raise InputError(f'sets: {split}: names no set with role: forget.')
+        data = self.attack.data or {}
+        check_keys('attack: data', data, SOURCE)
+        build_source('attack: data', data)
+        sections['attack'] = {
+            **complete(self.base)['datasets']['train'],
+            'type': 'MixedPairedDataset',
+            'sources': {'data': data},
+        }
+        for key in ('forget', 'retain'):
+            sections['attack'].pop(key, None)
+        preflight.check_data(sections)
+
+    def _check_rows(self):
+        """Check every run; networks and data that several share are opened once."""
+        seen = set()
+        for row in self.rows:
             for trial in range(len(self.searches[row])):
                 opt = complete(self.tree(row, trial, self.options.seeds[0]))
+                data = json.dumps(opt['datasets'], sort_keys=True, default=str)
+                net = json.dumps([opt['network_g'], opt['path'], opt['train']['method']], sort_keys=True, default=str)
                 try:
-                    preflight.check(opt) if number + trial == 0 else preflight.check_options(opt)
+                    preflight.check_options(opt)
+                    if data not in seen:
+                        preflight.check_data({f'datasets: {key}': part for key, part in opt['datasets'].items()})
+                    if net not in seen:
+                        preflight.check_network(opt)
                 except InputError as error:
                     raise InputError(f'rows: {row}: {error}') from None
-        self.base = absolute(self.base)
+                seen.update((data, net))
 
     def _find_oracle(self):
         path, train = self.base['path'], self.base['train']
         short = osp.join(self.absolute_folder, 'short_oracle.safetensors')
+        recorded = manifest.read_entry(short) if osp.isfile(short) else None
         known = {name: manifest.read_entry(file) or {} for name, file in self.references().items()}
         whole = train.get('oracle_cost') or known.get('oracle', {}).get('cost')
         if path.get('pretrain_network_oracle'):
             self.use_oracle(path['pretrain_network_oracle'], whole, 'full')
-        elif osp.isfile(short):
-            self.use_oracle(short, manifest.read_entry(short)['whole_cost'], 'short')
+        elif recorded:
+            self.use_oracle(short, recorded['whole_cost'], 'short')
+            if recorded['recipe'] != short_oracle.recipe(self, recorded['share']):
+                print(f'{short} was trained on other data or with other options, and is not used.')
+                self.use_oracle(None, recorded['whole_cost'], 'none')
         else:
             self.use_oracle(None, whole or known['original'].get('cost'), 'none')
 
@@ -201,10 +254,11 @@ def complete(tree):
     return prepare(opt)
 
 
-def absolute(tree):
+def absolute(tree, key=''):
     """Return the tree with every path that exists made absolute: runs have a folder of their own."""
     if isinstance(tree, dict):
-        return {key: absolute(value) for key, value in tree.items()}
-    if isinstance(tree, str) and ('/' in tree) and osp.exists(os.path.expandvars(osp.expanduser(tree))):
-        return osp.abspath(os.path.expandvars(osp.expanduser(tree)))
+        return {name: absolute(value, str(name)) for name, value in tree.items()}
+    if isinstance(tree, str) and ('/' in tree or key.startswith(PATHS)):
+        path = os.path.expandvars(osp.expanduser(tree))
+        return osp.abspath(path) if osp.exists(path) else tree
     return tree

@@ -3,6 +3,8 @@
 import itertools
 from dataclasses import dataclass, field
 
+from basicsr_unlearn.errors import InputError
+
 
 @dataclass
 class Goals:
@@ -23,6 +25,21 @@ class Stage:
     scopes: list = field(default_factory=lambda: ['all'])  # names of `attack: scopes:`
     seeds: list = field(default_factory=lambda: [0])  # of the attack
     steps: int = 100
+
+    def check(self, option, scopes):
+        """Raise InputError for empty lists, or values that are no rates, numbers or names."""
+        for key, fits, example in (
+            ('lrs', lambda lr: isinstance(lr, (int, float)) and lr > 0, '[!!float 1e-4]'),
+            ('scopes', lambda scope: scope in scopes, f'[{scopes[0]}]; known: {", ".join(scopes)}'),
+            ('seeds', lambda seed: isinstance(seed, int), '[0]'),
+        ):
+            values = getattr(self, key)
+            if not values or not all(map(fits, values)):
+                raise InputError(f'{option}: {key}: {values} must be a list such as {example}.')
+        for key in ('images', 'attack_images', 'steps'):
+            value = getattr(self, key)
+            if not (value is None and key != 'steps') and not (value and value > 0):
+                raise InputError(f'{option}: {key}: {value} must be a positive whole number.')
 
     def attacks(self):
         """Return every attack of the stage: (lr, scope, seed)."""

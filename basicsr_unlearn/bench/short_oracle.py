@@ -5,16 +5,16 @@ import subprocess
 import sys
 from os import path as osp
 
-import yaml
-
 from basicsr_unlearn import checkpoint, manifest
+from basicsr_unlearn.bench import jobs
+from basicsr_unlearn.bench.pool import digest
 from basicsr_unlearn.errors import InputError
 
 LR, BATCH = 1e-3, 4
 
 
 def make(bench, share):
-    """Train it into the folder of the benchmark, unless it is there; go on where it was killed.
+    """Train it into the folder of the benchmark, unless it is there, by the same recipe; go on where it was killed.
 
     AdamW at 1e-3 with warm-up and a cosine, on the clean images of the retain sources (never the original's answers).
 
@@ -30,11 +30,16 @@ def make(bench, share):
     if not 0 < share <= 1:
         raise InputError(f'--make-oracle {share}: must be a share above 0 and at most 1, for example 0.1.')
     target = osp.join(bench.absolute_folder, 'short_oracle.safetensors')
-    if not osp.isfile(target):
+    entry = manifest.read_entry(target)
+    if not entry or entry['recipe'] != recipe(bench, share):
+        for stale in (target, osp.join(bench.absolute_folder, 'manifest.json')):
+            if osp.isfile(stale):
+                os.remove(stale)
         _train(bench, share)
         latest = osp.join(bench.absolute_folder, 'runs', 'experiments', 'short_oracle', 'models', 'net_g_latest.pth')
-        digest = checkpoint.save_half(checkpoint.load_weights(latest, '--make-oracle'), target)
-        entry = {'sha256': digest, 'cost': share * bench.oracle_cost, 'whole_cost': bench.oracle_cost, 'share': share}
+        written = checkpoint.save_half(checkpoint.load_weights(latest, '--make-oracle'), target)
+        entry = {'sha256': written, 'cost': share * bench.oracle_cost, 'whole_cost': bench.oracle_cost, 'share': share}
+        entry['recipe'] = recipe(bench, share)
         manifest.write_entry(target, entry)
     bench.use_oracle(target, bench.oracle_cost, 'short')
 
@@ -42,11 +47,16 @@ def make(bench, share):
 def _train(bench, share):
     runs = osp.join(bench.absolute_folder, 'runs')
     os.makedirs(runs, exist_ok=True)
-    with open(osp.join(runs, 'short_oracle.yml'), 'w', encoding='utf-8') as file:
-        yaml.safe_dump(tree(bench, share), file, sort_keys=False)
+    folder = osp.join(runs, 'experiments', 'short_oracle')
+    jobs.write_options({'tree': tree(bench, share)}, osp.join(runs, 'short_oracle.yml'), folder)
     command = [sys.executable, '-m', 'basicsr_unlearn', 'train', '-opt', 'short_oracle.yml', '--auto_resume']
     if subprocess.run(command, cwd=runs).returncode:
-        raise InputError(f'--make-oracle: the training failed; its log is in {runs}/experiments/short_oracle.')
+        raise InputError(f'--make-oracle: the training failed; its log is in {folder}.')
+
+
+def recipe(bench, share):
+    """Return a digest of everything that decides the weights: options, and the data that they name."""
+    return digest({'tree': tree(bench, share)})
 
 
 def tree(bench, share):

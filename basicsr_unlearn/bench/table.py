@@ -29,8 +29,10 @@ class Table:
             runs (list[dict]): What their unlearning runs gave.
 
         Returns:
-            dict: `row seeds nets sets forget_psnr forget_ssim forget_gap retained retained_to_oracle worst_retained
-            relearn_excess worst_attack excess cost seconds memory cost_share stopped_by shortfall`; None is unknown.
+            dict: `row seeds nets sets forget_psnr forget_ssim forget_gap distance retained retained_to_oracle
+            worst_retained relearn_excess worst_attack excess cost seconds memory cost_share stopped_by unchanged
+            shortfall`; None is unknown. `distance` is the mean of |gap|, `unchanged` the number of runs that kept the
+            original.
         """
         sets = {key: self._set(key, nets) for key in self.results['original', None]}
         forget = [values for values in sets.values() if values['role'] == 'forget']
@@ -47,6 +49,7 @@ class Table:
             'forget_psnr': _mean([values['psnr'] for values in forget]),
             'forget_ssim': _mean([values['ssim'] for values in forget]),
             'forget_gap': _mean([values['to_oracle'] for values in forget]) if self.has_oracle else None,
+            'distance': _mean([values['distance'] for values in forget]) if self.has_oracle else None,
             'worst_retained': worst,
             'retained': retain[worst]['to_original'] if worst else None,
             'retained_to_oracle': min(v['to_oracle'] for v in retain.values()) if worst and self.has_oracle else None,
@@ -55,6 +58,7 @@ class Table:
             'excess': attacks,
             **{key: _mean([run[key] for run in runs]) for key in ('cost', 'seconds', 'memory', 'cost_share')},
             'stopped_by': sorted({run['stopped_by'] for run in runs}),
+            'unchanged': sum(run['kept_iteration'] == 0 for run in runs),
         }
         return {**found, 'shortfall': self._shortfall(found)}
 
@@ -75,6 +79,7 @@ class Table:
             'ssim': _mean([entry['ssim']['net'] for entry in measured]),
             'to_original': _mean(psnr) - reference['original'],
             'to_oracle': _mean(psnr) - reference['oracle'] if 'oracle' in reference else None,
+            'distance': _mean([abs(value - reference.get('oracle', 0.0)) for value in psnr]),
         }
 
     def _excess(self, nets):
@@ -99,8 +104,8 @@ class Table:
     def _shortfall(self, found):
         """Return by how many dB the goals are missed in all; unknown ones are left out."""
         missed = [max(0.0, -(found['retained'] or 0.0) - self.goals.retained_loss)]
-        if found['forget_gap'] is not None:
-            missed.append(max(0.0, abs(found['forget_gap']) - self.goals.forget_gap))
+        if found['distance'] is not None:
+            missed.append(max(0.0, found['distance'] - self.goals.forget_gap))
         if found['relearn_excess'] is not None:
             missed.append(max(0.0, found['relearn_excess'] - self.goals.relearn_excess))
         return sum(missed)

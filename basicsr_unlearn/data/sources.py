@@ -4,6 +4,9 @@ A source is a list of pairs. `read(index, rng, size)` gives one of them as two i
 [0, 1], channel order BGR; `size=None` gives the whole image.
 """
 
+import os
+from os import path as osp
+
 import cv2
 import numpy as np
 
@@ -130,6 +133,17 @@ def build_source(option, opt, forget=None):
     if 'scenes' in opt or 'from' in opt:
         raise InputError(f'{option}: needs a degradation, for example degradation: {{type: rain}}.')
     return PairedSource(option, opt)
+
+
+def file_stamps(source):
+    """Return `[path, bytes, time of the last change]` of every file of a source; nothing for drawn scenes."""
+    lmdbs = getattr(getattr(source, 'read_image', None), 'lmdbs', None)
+    if lmdbs:
+        paths = [osp.join(root, 'data.mdb') for root in lmdbs.values() if root]
+    else:
+        pairs = getattr(source, 'pairs', None) or [(path,) for path in getattr(source, 'paths', [])]
+        paths = [path for pair in pairs for path in pair]
+    return [[path, osp.getsize(path), os.stat(path).st_mtime_ns] for path in paths]
 
 
 def check_sizes(paths, sizes, patch=None):

@@ -1,11 +1,14 @@
 """What every unlearning method is, and what it is given."""
 
 from dataclasses import dataclass, field
+from inspect import signature
+from typing import ClassVar
 
 import torch
 
 from basicsr.losses import build_loss
-from basicsr.utils.registry import Registry
+from basicsr.utils.registry import LOSS_REGISTRY, Registry
+from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.options import check_choice, from_section
 
 METHOD_REGISTRY = Registry('method')
@@ -25,13 +28,22 @@ class Batch:
 class MethodOptions:
     """Options that every method has; a method adds its own in a subclass."""
 
+    ascends: ClassVar[bool] = False  # whether `forget_opt` is called as loss(pred, gt, lq), away from the clean image
+
     task: str = 'degradation'  # what is forgotten: degradation, source or instance
     retain_opt: dict = field(default_factory=lambda: {'type': 'L1Loss'})  # loss on the retain images
     retain_weight: float = 1.0  # factor of l_retain
 
+    def __post_init__(self):
+        check_loss('train: method: retain_opt', self.retain_opt, False)
+        if getattr(self, 'forget_opt', None):
+            check_loss('train: method: forget_opt', self.forget_opt, self.ascends)
+
 
 class UnlearnMethod:
     """An unlearning algorithm. Every hook has a default; `losses` is the one that a method must have.
+
+    In the equations of the methods f_0 is the original, and y_r what `retain_gt` of a Batch holds: f_0(x_r) by default.
 
     Args:
         options (MethodOptions): The checked section `train: method:`.
@@ -41,6 +53,7 @@ class UnlearnMethod:
     Options = MethodOptions
     uses_retain = True  # False: retain images are not needed, and the original is not asked about them
     needs_retain = False  # True: cannot work without retain images
+    needs_clean = False  # True: stands still where every retain source answers with the original
     repairs = False  # True: damages first and repairs then; the retain budget is for the state that is left behind
 
     def __init__(self, options, run):
@@ -102,6 +115,22 @@ class UnlearnMethod:
         if pred is None:
             return {}
         return {'l_retain': self.options.retain_weight * self.retain_loss(pred, batch.retain_gt)}
+
+
+def check_loss(option, section, ascends):
+    """Raise InputError for a loss that would pull the wrong way; those of ascent take the degraded image `lq`, too."""
+    kind = section.get('type')
+    if kind not in LOSS_REGISTRY:
+        return  # the check of names says so
+    if ascends != ('lq' in signature(LOSS_REGISTRY.get(kind).forward).parameters):
+        raise InputError(
+            f'{option}: type: {kind} '
+            + (
+                'would draw the result to the clean image. Choose AscentLoss or IdentityLoss.'
+                if ascends
+                else 'is for methods that ascend. Choose a distance, such as L1Loss or CharbonnierLoss.'
+            )
+        )
 
 
 def build_method(section, run, option='train: method'):

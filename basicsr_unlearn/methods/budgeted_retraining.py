@@ -19,12 +19,14 @@ class BudgetedRetraining(FineTune):
     """Initialise the modules of `reset` anew, then minimise l(f(x_r), y_r) for as long as `total_iter` allows.
 
     Source: EU-k of Goel et al., Towards Adversarial Evaluations for Inexact Machine Unlearning (arXiv 2201.06640),
-    which resets the last k layers. Ours: any modules; with `.*` it is the oracle's recipe cut short. Of the states on
+    which resets the last k layers. Ours: any modules; with `.*` and `target: gt` it is the oracle's recipe cut short,
+    with `target: original` a distillation of what is retained. Of the states on
     the way the stop rule keeps the best that reaches the forget level and is within the retain budget; where none is,
     the original is left as it was.
     """
 
     Options = RetrainingOptions
+    needs_clean = False
     repairs = True
 
     def __init__(self, options, run):

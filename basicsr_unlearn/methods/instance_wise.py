@@ -65,6 +65,7 @@ class InstanceWise(GradientAscent):
     def setup(self):
         self.examples.prepare()
         if self.options.importance_weight:
+            self.run.cost += 3 * IMPORTANCE_IMAGES
             self.drift()
 
     def losses(self, batch):
@@ -86,7 +87,6 @@ class InstanceWise(GradientAscent):
     def omega(self):
         """Omega of each weight, measured on forget images with the original."""
         batches = self.run.batches(IMPORTANCE_IMAGES, 'importance', with_retain=False)
-        self.run.cost += 3 * IMPORTANCE_IMAGES
         return stiffness(residual_importance(self.run.original, (batch.forget_lq for batch in batches)))
 
     def drift(self):

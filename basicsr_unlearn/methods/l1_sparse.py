@@ -12,6 +12,7 @@ class L1SparseOptions(MethodOptions):
     decay_steps: int = 100  # iterations until the factor has fallen to zero; total_iter is the paper's
 
     def __post_init__(self):
+        super().__post_init__()
         if self.decay_steps < 1:
             raise InputError(f'train: method: decay_steps: {self.decay_steps} must be a positive whole number.')
 
@@ -21,7 +22,8 @@ class L1Sparse(UnlearnMethod):
     """Minimise l(f(x_r), y_r) + gamma_t |theta|_1 with gamma_t = gamma (1 - t / T): sparse networks forget more easily.
 
     Source: Jia et al., Model Sparsity Can Simplify Machine Unlearning (NeurIPS 2023). Ours: norms, biases, temperatures
-    and other parameters with a single axis are left out; the value of gamma. Forget images are never shown.
+    and other parameters with a single axis are left out; the value of gamma. Forget images are never shown. With
+    `target: original` everywhere y_r is the start itself, and the second term alone moves the weights.
     """
 
     Options = L1SparseOptions

@@ -15,6 +15,7 @@ class RandomTargetOptions(IdentityOptions):
     target: str = 'noise'  # noise: Gaussian, mean and deviation of the clean images; other: another clean image
 
     def __post_init__(self):
+        super().__post_init__()
         check_choice('train: method: target', self.target, ('noise', 'other'))
 
 

@@ -1,6 +1,7 @@
 """A student that disobeys its teacher on the forget set and obeys it on the retain set, in turns."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 
@@ -11,6 +12,8 @@ from basicsr_unlearn.methods.base import METHOD_REGISTRY, MethodOptions, Unlearn
 
 @dataclass
 class ScrubOptions(MethodOptions):
+    ascends: ClassVar[bool] = True
+
     forget_opt: dict = field(default_factory=lambda: {'type': 'AscentLoss', 'bound': 'input'})  # of a max step
     forget_weight: float = 1.0  # factor of l_forget
     alpha: float = 0.5  # factor of the distance to the original on retain images, l_distill
@@ -21,6 +24,7 @@ class ScrubOptions(MethodOptions):
     jitter: float = 1e-3  # noise put on the weights before the start, as a share of each tensor's standard deviation
 
     def __post_init__(self):
+        super().__post_init__()
         for key in ('max_steps', 'min_steps', 'max_phases'):
             if getattr(self, key) < 1:
                 raise InputError(f'train: method: {key}: {getattr(self, key)} must be a positive whole number.')

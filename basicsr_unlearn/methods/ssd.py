@@ -18,6 +18,7 @@ class SSDOptions(MethodOptions):
     images: int = 64  # forget images, and as many retain images, that the importances are measured on
 
     def __post_init__(self):
+        super().__post_init__()
         check_choice('train: method: signal', self.signal, ('fisher', 'loss', 'residual'))
         if self.forget_share < 0 or self.alpha * self.forget_share >= 1:
             raise InputError(

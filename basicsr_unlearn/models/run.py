@@ -26,6 +26,7 @@ class Run:
         batch_size (int): Forget images of a training batch on this process.
         folder (str): experiments/NAME, where a method may keep files of its own.
         rank, world_size (int): Which of how many processes this is.
+        seed (int): `manual_seed`.
     """
 
     def __init__(self, model):
@@ -39,6 +40,7 @@ class Run:
         self.batch_size = model.opt['datasets']['train']['batch_size_per_gpu']
         self.folder = model.opt['path'].get('experiments_root')
         self.rank, self.world_size = model.opt['rank'], model.opt['world_size']
+        self.seed = model.opt['manual_seed']
 
     @property
     def original(self):
@@ -101,7 +103,7 @@ class Run:
     def fresh(self):
         """Build an untrained network_g, the same in every run with one `manual_seed`."""
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(self._model.opt['manual_seed'])  # leaves the accelerators' alone
+            torch.default_generator.manual_seed(self.seed)  # leaves the accelerators' alone
             return build_network(self._model.opt['network_g']).to(self.device)
 
     def load(self, which):

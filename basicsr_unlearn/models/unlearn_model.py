@@ -119,21 +119,30 @@ class UnlearnModel(RestorationModel):
 
     def _look(self, iteration):
         """Measure the probes when it is time, and let the rule judge them."""
-        last = iteration >= self.opt['train']['total_iter'] or self.method.done or self._spent()
+        spent = self._spent()
+        last = iteration >= self.opt['train']['total_iter'] or self.method.done or spent
         if iteration % self.stop.every and not last:
             return
         probes = self._measure_probes()
         self.stopped_by = self.rule.judge(iteration, probes, self._copy_weights)
         if self.stopped_by is None and self.method.done:
             self.stopped_by = 'method'
-        if self.stopped_by is None and self._spent():
+        if self.stopped_by is None and spent:
             self.stopped_by = 'max_cost_share'
         self._log_probes(iteration, probes)
 
     def _spent(self):
-        """Return whether `stop: max_cost_share` is reached."""
+        """Return whether `stop: max_cost_share` is reached, on every process alike."""
         share = self.stop.max_cost_share
-        return share is not None and self.run.cost * self.opt['world_size'] >= share * self.oracle_cost
+        return share is not None and self._total_cost() >= share * self.oracle_cost
+
+    def _total_cost(self):
+        """Return what all processes have spent together; they spend unlike sums."""
+        if not self.opt['dist']:
+            return self.run.cost
+        total = torch.tensor(self.run.cost, dtype=torch.float64, device=self.device)
+        distributed.all_reduce(total)
+        return total.item()
 
     def _measure_probes(self):
         self.run.cost += self.probes.images
@@ -163,9 +172,8 @@ class UnlearnModel(RestorationModel):
             )
         self.method.export(self.run.net)
         self.save_network(self.net_g, 'net_g', -1)
-        self.reporter.report(
-            self.run.net, kept['iter'], iteration, self.seconds, self.stopped_by, self.run.cost * self.opt['world_size']
-        )
+        cost = self._total_cost()
+        self.reporter.report(self.run.net, kept['iter'], iteration, self.seconds, self.stopped_by, cost)
         self.finished = True
 
     def _leave(self):
@@ -216,6 +224,7 @@ class UnlearnModel(RestorationModel):
 
     def save_training_state(self, epoch, current_iter):
         """Save what resume needs: BasicSR's state, and that of the method, the stop rule and the report."""
+        cost = self._total_cost() / self.opt['world_size']
         if self.opt['rank'] > 0:
             return
         state = {
@@ -227,7 +236,7 @@ class UnlearnModel(RestorationModel):
                 'method': self.method.state_dict(),
                 'rule': self.rule.state_dict(),
                 'before': self.reporter.before,
-                'cost': self.run.cost,
+                'cost': cost,  # the mean of the processes
                 'seconds': self.seconds,
                 'random': torch.get_rng_state(),
             },
