@@ -1,22 +1,29 @@
 import glob
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from copy import deepcopy
 from os import path as osp
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
 from conftest import make_net, write_pairs
 
+from basicsr_unlearn import checkpoint, manifest
 from basicsr_unlearn.audits.relearn import excess, relearn
-from basicsr_unlearn.bench import jobs
+from basicsr_unlearn.bench import jobs, short_oracle
+from basicsr_unlearn.bench import leaderboard as leaderboard_file
 from basicsr_unlearn.bench.course import Course
 from basicsr_unlearn.bench.options import Bench
+from basicsr_unlearn.bench.pool import Pool, _begin, digest
+from basicsr_unlearn.bench.settings import Goals
+from basicsr_unlearn.bench.table import Table
 from basicsr_unlearn.checkpoint import fingerprint
 from basicsr_unlearn.cli import main
 from basicsr_unlearn.errors import InputError
@@ -118,11 +125,19 @@ def test_a_killed_benchmark_gives_the_same_leaderboard(bench_file, tmp_path, cap
     other.mkdir()
     command = [sys.executable, '-m', 'basicsr_unlearn', 'bench', '-opt', str(bench_file), '--workers', '2']
     process = subprocess.Popen(command, cwd=other, stdout=subprocess.DEVNULL, start_new_session=True)
-    while len(list(other.glob('bench/tiny_bench/jobs/*.json'))) < 3:
-        time.sleep(0.1)
+    while not list(other.glob('bench/tiny_bench/runs/experiments/*/training_states/*.state')):
+        time.sleep(0.02)
         assert process.poll() is None
-    os.killpg(process.pid, signal.SIGKILL)
+    process.kill()  # itself alone: its workers and their trainings must see to their own end
     process.wait()
+    for _ in range(300):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
+            continue
+        break
+    else:
+        raise AssertionError('a process of the killed benchmark is still running')
     before = {path.name: path.stat().st_mtime_ns for path in other.glob('bench/tiny_bench/jobs/*.json')}
     assert subprocess.run(command, cwd=other, stdout=subprocess.DEVNULL).returncode == 0
     assert leaderboard(other) == whole
@@ -212,6 +227,16 @@ def test_the_course_keeps_the_best_trial_and_the_best_rows(bench_file):
         ({'attack': {'data': {'dataroot_lq': 'x', 'dataroot_gt': 'y'}}}, 'attack'),
         ({'full': {'scopes': ['outpt']}}, 'outpt'),
         ({'sets': {'test': {}}}, 'sets: val'),
+        (
+            {'sets': {'val': {'haze': {'role': 'forgt'}}}},
+            'sets: val: haze: role: forgt is unknown',
+        ),
+        ({'oracle_2': 'nowhere.pth'}, 'oracle_2: nowhere.pth'),
+        ({'full': {'lrs': ['1e-4']}}, "full: lrs: ['1e-4'] must be a list such as [!!float 1e-4]"),
+        ({'screening': {'seeds': []}}, 'screening: seeds: [] must be'),
+        ({'seeds': []}, 'seeds: [] must be a list of whole numbers'),
+        ({'rows': {'A': {}, 'B': {'set': {'network_g:dimm': 3}}}}, 'rows: B: network_g: dimm is an unknown key'),
+        ({'rows': {'A': {'set': {'train:method': {'type': 'FineTune'}}}}}, 'stands still'),
     ],
 )
 def test_bad_input_creates_nothing(bench_file, tmp_path, capfd, change, words):
@@ -244,6 +269,95 @@ def test_without_an_oracle_nothing_is_claimed_and_a_short_one_can_be_made(bench_
     manifest = json.loads((tmp_path / 'home/bench/tiny_bench/manifest.json').read_text())
     assert manifest['short_oracle.safetensors']['share'] == 0.024
     assert Bench(str(bench_file)).kind_of_oracle == 'short'  # it stays
+
+
+def test_a_broken_picture_of_the_attacker_is_named(bench_file, tmp_path, capfd):
+    broken = sorted((tmp_path / 'relearn').glob('*/*'))[0]
+    broken.write_bytes(b'no image')
+    assert main(['bench', '-opt', str(bench_file)]) == 2
+    assert f'{broken}: cannot be read' in capfd.readouterr().err
+    assert not os.listdir(tmp_path / 'home')
+
+
+def test_a_short_oracle_of_other_data_is_not_used(bench_file, tmp_path, capsys):
+    base = tmp_path / 'base.yml'
+    tree = yaml.safe_load(base.read_text())
+    del tree['path']['pretrain_network_oracle']
+    base.write_text(yaml.safe_dump(tree))
+    bench = Bench(str(bench_file))
+    weights = tmp_path / 'home/bench/tiny_bench/short_oracle.safetensors'
+    os.makedirs(weights.parent)
+    sha256 = checkpoint.save_half(make_net(6).state_dict(), str(weights))
+    entry = {'sha256': sha256, 'share': 0.1, 'whole_cost': 1000, 'recipe': short_oracle.recipe(bench, 0.1)}
+    manifest.write_entry(str(weights), entry)
+    assert Bench(str(bench_file)).kind_of_oracle == 'short'
+    picture = sorted(Path(tree['datasets']['train']['retain']['rain']['dataroot_lq']).iterdir())[0]
+    os.utime(picture, (1, 1))
+    Pool('nowhere')  # looks at the files anew
+    assert Bench(str(bench_file)).kind_of_oracle == 'none' and 'is not used' in capsys.readouterr().out
+
+
+def test_a_job_is_known_by_the_content_of_its_files(tmp_path):
+    (tmp_path / 'data').mkdir()
+    for name in ('net.pth', 'data/a.png', 'data/lock.mdb'):
+        (tmp_path / name).write_bytes(b'a')
+    job = {'kind': 'x', 'tree': {'net': str(tmp_path / 'net.pth'), 'sets': [{'root': str(tmp_path / 'data')}]}}
+    seen = []
+    for name in (None, 'net.pth', 'data/a.png', 'data/b.png', 'data/lock.mdb'):
+        if name:
+            (tmp_path / name).write_bytes(b'bb')
+        Pool(str(tmp_path))
+        seen.append(digest(job))
+    assert len(set(seen)) == 4 and seen[3] == seen[4]
+    assert digest({**job, 'cost': 3, 'key': 'k'}) == seen[4] != digest({**job, 'seed': 1})
+
+
+def test_checkpoints_with_several_sets_of_weights_are_read_as_the_base_says(bench_file, tmp_path):
+    base = tmp_path / 'base.yml'
+    tree = yaml.safe_load(base.read_text())
+    weights = torch.load(tree['path']['pretrain_network_g'])['params']
+    torch.save({'params': make_net(9).state_dict(), 'params_ema': weights}, tmp_path / 'both.pth')
+    tree['path'].update(pretrain_network_g=str(tmp_path / 'both.pth'), param_key_g='params_ema')
+    base.write_text(yaml.safe_dump(tree))
+    course = Course(Bench(str(bench_file)), Answers({}, {}))
+    net = jobs.load(course._looking_job('original', 'val', 1))
+    assert all(torch.equal(value, weights[key]) for key, value in net.state_dict().items())
+    assert course._looking_job('oracle', 'val', 1)['param_key'] == 'params'
+
+
+def test_gaps_of_both_signs_do_not_cancel():
+    measured = {
+        net: {
+            'haze': {'role': 'forget', 'psnr': {'input': 1, 'net': value}, 'ssim': {'net': 1}},
+            'rain': {'role': 'retain', 'psnr': {'input': 1, 'net': 30}, 'ssim': {'net': 1}},
+        }
+        for net, value in {'original': 20, 'oracle': 15, 'a': 18, 'b': 12}.items()
+    }
+    table = Table(Goals(), {(net, None): sets for net, sets in measured.items()})
+    run = {'cost': 1, 'seconds': 1, 'memory': 1, 'cost_share': 0.1, 'stopped_by': 'x', 'kept_iteration': 0}
+    row = table.row('A', ['a', 'b'], [run, {**run, 'kept_iteration': 3}])
+    assert (row['forget_gap'], row['distance'], row['unchanged']) == (0, 3, 1)
+    assert row['shortfall'] == pytest.approx(3 - 0.2)
+    cells = leaderboard_file._cells({'references': [], 'rows': [{**row, 'budget': 0.05}]})[1]
+    assert cells[0] == 'A (over budget, 1 of 2 unchanged)' and cells[-1] == 'x'
+
+
+def test_the_gpus_that_were_given_are_those_that_are_used(monkeypatch):
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '2,GPU-5')
+    monkeypatch.setattr('threading.Thread.start', lambda self: None)
+    _begin(SimpleNamespace(get=lambda: 3), 2)
+    assert os.environ['CUDA_VISIBLE_DEVICES'] == 'GPU-5'
+
+
+def test_paths_of_rows_are_seen_from_here(bench_file, tmp_path):
+    (tmp_path / 'home/list.txt').write_text('a')
+    tree = yaml.safe_load(bench_file.read_text())
+    tree['rows']['Identity']['set']['datasets:train:forget:file_list'] = 'list.txt'
+    bench = object.__new__(Bench)
+    bench.options = SimpleNamespace(rows=tree['rows'], budget=0.1)
+    bench.base, bench.searches = yaml.safe_load((tmp_path / 'base.yml').read_text()), {'Identity': [{}]}
+    found = bench.tree('Identity', 0, 0)['datasets']['train']['forget']['file_list']
+    assert found == str(tmp_path / 'home/list.txt')
 
 
 def test_other_options_begin_anew(tmp_path, monkeypatch):
@@ -280,5 +394,15 @@ def test_the_benchmarks_of_aio3_pass_every_check(path, monkeypatch):
     assert bench.oracle_cost > 0 and bench.needs_retain('FineTune')
     for row in bench.rows:  # no run plans for more iterations than its budget pays for
         tree = bench.tree(row, 0, 0)
-        train, images = tree['train'], tree['datasets']['train']['batch_size_per_gpu']
-        assert 3 * images * train['total_iter'] <= train['stop']['max_cost_share'] * bench.oracle_cost
+        train, data = tree['train'], tree['datasets']['train']
+        sources = (data.get('retain') or {}).values() if bench.needs_retain(row) else ()
+        step = 3 + 3 * bool(sources) + any(source.get('target', 'original') == 'original' for source in sources)
+        cost = step * data['batch_size_per_gpu'] * train['total_iter']
+        assert cost <= train['stop']['max_cost_share'] * bench.oracle_cost
+
+
+@pytest.mark.parametrize('path', sorted(glob.glob(osp.join(AIO3, 'leaderboard_*.md'))), ids=osp.basename)
+def test_no_budget_of_the_leaderboards_cut_a_run_short(path):
+    with open(path, encoding='utf-8') as file:
+        rows = [line for line in file if line.startswith('|')]
+    assert len(rows) > 8 and not any('max_cost_share' in row for row in rows)

@@ -130,7 +130,7 @@ def test_identity_target_moves_the_output_to_the_input(options, run, weights):
 
 def test_original_as_target_starts_at_zero(options, run):
     """With the original's own answers as targets the retain loss of the first step is zero, up to rounding."""
-    options['train'].update(method={'type': 'FineTune'}, total_iter=1)
+    options['train'].update(method={'type': 'NegGrad'}, total_iter=1)
 
     def first_loss():
         _, home = run(options)
@@ -366,6 +366,23 @@ def test_two_processes_on_cpu(options, homes):
     assert result['stopped_by'] == 'forget_level' and result['iterations'] == 2
     assert result['cost'] == 2 * (2 * (3 * 4 + 2) + 4 * 2)
     assert result['sets'][0]['images'] == 4
+
+
+def test_two_processes_that_spend_unlike_sums_end_together(options, homes, pairs):
+    home, _ = homes
+    launcher = ('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2')
+    noise = {'dataroot_gt': pairs['rain']['dataroot_gt'], 'degradation': {'type': 'gaussian_noise', 'sigma': 25}}
+    train = options['datasets']['train']
+    train['batch_size_per_gpu'] = 1  # 6 images of the oracle's cost, and one more where the original is asked
+    train['retain'] = {'rain': {**pairs['rain'], 'target': 'gt'}, 'noise': {**noise, 'target': 'original'}}
+    options['train'].update(oracle_cost=100, total_iter=60)
+    options['train']['stop'].update(max_cost_share=1.0, every=100)
+    process = start(options, home, '--launcher', 'pytorch', launcher=launcher)
+    text = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, text[-3000:]
+    result = summary(home)
+    assert result['stopped_by'] == 'max_cost_share' and 100 <= result['cost'] < 100 + 14 + 2 * 6
+    assert (result['cost'] - 2 * 2 * 6) % (2 * 6 * result['iterations']) > 0  # they did not spend alike
 
 
 @pytest.mark.parametrize('kind', ['EncoderUnlearning', 'DeepForget'])
