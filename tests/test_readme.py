@@ -1,4 +1,4 @@
-"""The Python of README.md and options/README.md runs as it stands, and the leaderboards there are measured ones."""
+"""The Python of options/README.md runs as it stands, and the leaderboards of README.md are measured ones."""
 
 import glob
 import re
@@ -12,17 +12,17 @@ ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 README = osp.join(ROOT, 'README.md')
 
 
-def python_of(path):
-    with open(path, encoding='utf-8') as file:
-        (block,) = re.findall(r'```python\n(.*?)```', file.read(), re.S)
-    return block
+def python_blocks():
+    with open(osp.join(ROOT, 'options', 'README.md'), encoding='utf-8') as file:
+        loop, method = re.findall(r'```python\n(.*?)```', file.read(), re.S)
+    return loop, method
 
 
 def test_training_loop():
     torch.manual_seed(0)
     images = [torch.rand(2, 3, 32, 32) for _ in range(4)]
     names = {'batches': [images]}
-    exec(python_of(osp.join(ROOT, 'options', 'README.md')), names)
+    exec(python_blocks()[0], names)
     gradients = [value.grad for value in names['net'].parameters() if value.grad is not None]
     assert len(gradients) == len(list(names['net'].parameters())) - 6
     assert names['loss'].isfinite()
@@ -32,7 +32,7 @@ def test_own_method():
     from types import SimpleNamespace
 
     try:
-        exec(python_of(README), {'torch': torch})
+        exec(python_blocks()[1], {})
         run = SimpleNamespace(device='cpu', forward=lambda *images: images)
         image = torch.rand(1, 3, 16, 16)
         losses = build_method({'type': 'Blur'}, run).losses(Batch(image, image, image, image))
