@@ -375,13 +375,13 @@ def test_two_processes_that_spend_unlike_sums_end_together(options, homes, pairs
     train = options['datasets']['train']
     train['batch_size_per_gpu'] = 1  # 6 images of the oracle's cost, and one more where the original is asked
     train['retain'] = {'rain': {**pairs['rain'], 'target': 'gt'}, 'noise': {**noise, 'target': 'original'}}
-    options['train'].update(oracle_cost=100, total_iter=60)
+    options['train'].update(oracle_cost=600, total_iter=100)
     options['train']['stop'].update(max_cost_share=1.0, every=100)
     process = start(options, home, '--launcher', 'pytorch', launcher=launcher)
     text = process.communicate(timeout=120)[0]
     assert process.returncode == 0, text[-3000:]
     result = summary(home)
-    assert result['stopped_by'] == 'max_cost_share' and 100 <= result['cost'] < 100 + 14 + 2 * 6
+    assert result['stopped_by'] == 'max_cost_share' and 600 <= result['cost'] < 600 + 14 + 2 * 6
     assert (result['cost'] - 2 * 2 * 6) % (2 * 6 * result['iterations']) > 0  # they did not spend alike
 
 
