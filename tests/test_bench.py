@@ -3,7 +3,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from copy import deepcopy
 from os import path as osp
@@ -19,6 +21,7 @@ from basicsr_unlearn import checkpoint, manifest
 from basicsr_unlearn.audits.relearn import excess, relearn
 from basicsr_unlearn.bench import jobs, short_oracle
 from basicsr_unlearn.bench import leaderboard as leaderboard_file
+from basicsr_unlearn.bench import pool as pool_file
 from basicsr_unlearn.bench.course import Course
 from basicsr_unlearn.bench.options import Bench
 from basicsr_unlearn.bench.pool import Pool, _begin, digest
@@ -310,6 +313,25 @@ def test_a_job_is_known_by_the_content_of_its_files(tmp_path):
         seen.append(digest(job))
     assert len(set(seen)) == 4 and seen[3] == seen[4]
     assert digest({**job, 'cost': 3, 'key': 'k'}) == seen[4] != digest({**job, 'seed': 1})
+
+
+def test_a_job_that_fails_keeps_the_results_of_the_others(tmp_path, monkeypatch):
+    failed = threading.Event()
+
+    def work(job):
+        if job['key'] == 'bad':
+            failed.set()
+            raise InputError('no')
+        assert failed.wait(10)
+        time.sleep(0.2)
+        return {'value': 5}
+
+    monkeypatch.setattr(pool_file, '_work', work)
+    pool = Pool(str(tmp_path), 2)
+    os.makedirs(pool.folder)
+    with ThreadPoolExecutor(2) as pool.executor, pytest.raises(InputError, match='no'):
+        pool.run([{'key': 'good', 'cost': 1}, {'key': 'bad', 'cost': 1}], 'work')
+    assert pool.run([{'key': 'good', 'cost': 1}], 'work') == {'good': {'value': 5}}  # without an executor
 
 
 def test_checkpoints_with_several_sets_of_weights_are_read_as_the_base_says(bench_file, tmp_path):
