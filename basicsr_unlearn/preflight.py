@@ -17,7 +17,7 @@ from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTR
 from basicsr_unlearn import checkpoint, compat, manifest, option_tree, options
 from basicsr_unlearn.data.lmdb_files import UNREADABLE, read_meta_info
 from basicsr_unlearn.data.pairing import find_pairs, is_lmdb
-from basicsr_unlearn.data.sources import check_sizes
+from basicsr_unlearn.data.sources import check_sizes, image_files
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.methods import method_class, method_options
 from basicsr_unlearn.metrics.chosen import choose_metrics, with_table
@@ -143,7 +143,7 @@ def _check_dataset(option, section):
         raise InputError(f'{option}: {type(error).__name__}: {" ".join(str(error).split())}{hint}') from None
     patch = getattr(dataset, 'size', None)
     for source in _sources(dataset):
-        pairs = getattr(source, 'pairs', None) or [(path,) for path in getattr(source, 'paths', [])]
+        pairs = image_files(source)
         reader = getattr(source, 'read_image', None)
         if reader and reader.lmdbs:
             _check_recorded_sizes(option, pairs, reader.lmdbs, patch)

@@ -254,11 +254,17 @@ def test_bad_input_creates_nothing(bench_file, tmp_path, capfd, change, words):
     assert not os.listdir(tmp_path / 'home')
 
 
-def test_without_an_oracle_nothing_is_claimed_and_a_short_one_can_be_made(bench_file, tmp_path, capfd):
-    base = tmp_path / 'base.yml'
+def without_oracle(folder):
+    """Take the oracle out of the base of `bench_file`; return its option tree."""
+    base = folder / 'base.yml'
     tree = yaml.safe_load(base.read_text())
     del tree['path']['pretrain_network_oracle']
     base.write_text(yaml.safe_dump(tree))
+    return tree
+
+
+def test_without_an_oracle_nothing_is_claimed_and_a_short_one_can_be_made(bench_file, tmp_path, capfd):
+    without_oracle(tmp_path)
     bench = yaml.safe_load(bench_file.read_text())
     del bench['oracle_2']
     bench.update(seeds=[0], full={'steps': 2})
@@ -286,10 +292,7 @@ def test_a_broken_picture_of_the_attacker_is_named(bench_file, tmp_path, capfd):
 
 
 def test_a_short_oracle_of_other_data_is_not_used(bench_file, tmp_path, capsys):
-    base = tmp_path / 'base.yml'
-    tree = yaml.safe_load(base.read_text())
-    del tree['path']['pretrain_network_oracle']
-    base.write_text(yaml.safe_dump(tree))
+    tree = without_oracle(tmp_path)
     bench = Bench(str(bench_file))
     weights = tmp_path / 'home/bench/tiny_bench/short_oracle.safetensors'
     os.makedirs(weights.parent)

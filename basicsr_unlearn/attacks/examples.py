@@ -64,17 +64,15 @@ class CachedExamples:
     def __init__(self, run, options):
         self.run, self.options, self.cache = run, options, None
 
-    def prepare(self):
+    def prepare(self, resumed=False):
         """Craft the examples, each process its share; what a killed run has crafted is taken over, and counted.
+
+        Args:
+            resumed (bool): The cost of the run has what was crafted already. Default: False.
 
         Raises:
             InputError: No attack succeeded, the disk is full.
         """
-        self._open()
-        self.run.cost += self.cache.cost
-        self._fill()
-
-    def _open(self):
         options, run = self.options, self.run
         share = -(-options.cache_images // run.world_size)
         settings = {key: getattr(options, key) for key in ATTACK}
@@ -84,9 +82,8 @@ class CachedExamples:
         self.cache = AdversarialCache(
             osp.join(run.folder, 'adversarial_cache'), settings, share, run.train_set.size, run.rank
         )
-
-    def _fill(self):
-        options, run, share = self.options, self.run, self.cache.images
+        if not resumed:
+            run.cost += self.cache.cost
         first, with_retain, before = run.rank * share, options.target == 'prompt', run.cost
         for batch in run.batches(first + share, 'adversarial examples', with_retain, first + self.cache.done):
             examples = attack(run, options, batch, 1, -1 - self.cache.done)
@@ -97,9 +94,8 @@ class CachedExamples:
 
     def draw(self, batch, iteration):
         """Return `n_adv` examples for each forget image, and the original's answers; the same in a resumed run."""
-        if self.cache is None:  # a resumed run, whose cost has it already
-            self._open()
-            self._fill()
+        if self.cache is None:
+            self.prepare(resumed=True)
         number = self.options.n_adv * len(batch.forget_lq)
         drawn = torch.randint(len(self.cache), (number,), generator=generator(self.run, iteration))
         return [images.to(self.run.device, non_blocking=True) for images in self.cache.read(drawn.tolist())]

@@ -198,14 +198,14 @@ class Bench:
     def _find_oracle(self):
         path, train = self.base['path'], self.base['train']
         short = osp.join(self.absolute_folder, 'short_oracle.safetensors')
-        recorded = manifest.read_entry(short) if osp.isfile(short) else None
+        recorded = manifest.read_entry(short)
         known = {name: manifest.read_entry(file) or {} for name, file in self.references().items()}
         whole = train.get('oracle_cost') or known.get('oracle', {}).get('cost')
         if path.get('pretrain_network_oracle'):
             self.use_oracle(path['pretrain_network_oracle'], whole, 'full')
         elif recorded:
             self.use_oracle(short, recorded['whole_cost'], 'short')
-            if recorded['recipe'] != short_oracle.recipe(self, recorded['share']):
+            if recorded.get('recipe') != short_oracle.recipe(self, recorded['share']):
                 print(f'{short} was trained on other data or with other options, and is not used.')
                 self.use_oracle(None, recorded['whole_cost'], 'none')
         else:

@@ -31,7 +31,7 @@ def make(bench, share):
         raise InputError(f'--make-oracle {share}: must be a share above 0 and at most 1, for example 0.1.')
     target = osp.join(bench.absolute_folder, 'short_oracle.safetensors')
     entry = manifest.read_entry(target)
-    if not entry or entry['recipe'] != recipe(bench, share):
+    if not entry or entry.get('recipe') != recipe(bench, share):
         for stale in (target, osp.join(bench.absolute_folder, 'manifest.json')):
             if osp.isfile(stale):
                 os.remove(stale)

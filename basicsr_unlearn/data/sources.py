@@ -135,14 +135,18 @@ def build_source(option, opt, forget=None):
     return PairedSource(option, opt)
 
 
+def image_files(source):
+    """Return the files of a source: `(degraded, clean)` or `(clean,)` for each sample; nothing for drawn scenes."""
+    return getattr(source, 'pairs', None) or [(path,) for path in getattr(source, 'paths', [])]
+
+
 def file_stamps(source):
     """Return `[path, bytes, time of the last change]` of every file of a source; nothing for drawn scenes."""
     lmdbs = getattr(getattr(source, 'read_image', None), 'lmdbs', None)
     if lmdbs:
         paths = [osp.join(root, 'data.mdb') for root in lmdbs.values() if root]
     else:
-        pairs = getattr(source, 'pairs', None) or [(path,) for path in getattr(source, 'paths', [])]
-        paths = [path for pair in pairs for path in pair]
+        paths = [path for pair in image_files(source) for path in pair]
     return [[path, osp.getsize(path), os.stat(path).st_mtime_ns] for path in paths]
 
 
