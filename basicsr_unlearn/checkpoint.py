@@ -217,6 +217,13 @@ def sha256(path):
         return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
+def remove_half_written(folder):
+    """Remove the temporary files of `atomic` that a killed process has left in a folder."""
+    for name in os.listdir(folder):
+        if re.fullmatch(r'.+\.\d+\.tmp', name):
+            os.remove(osp.join(folder, name))
+
+
 def remove_old(folder, start, end, keep):
     """Remove all but the newest `keep` files START<iteration>END of a folder; `keep` None or 0 removes none."""
     if not keep:

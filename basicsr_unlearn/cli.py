@@ -7,16 +7,16 @@ import sys
 from importlib.metadata import entry_points
 from os import path as osp
 
-import torch
-
-from basicsr_unlearn import __version__, checkpoint, compat, recipes, restore_folder
+from basicsr_unlearn import __version__, checkpoint, compat, processes, recipes, restore_folder
 from basicsr_unlearn.bench import add_command as add_bench
 from basicsr_unlearn.errors import Diverged, InputError
+from basicsr_unlearn.interruption import interruption
 
-OK, BAD_INPUT, DIVERGED = 0, 2, 3
+OK, FAILED, BAD_INPUT, DIVERGED = 0, 1, 2, 3
 REQUIRED = (('name', str), ('model_type', str), ('num_gpu', (int, str)), ('datasets', dict), ('path', dict))
 STATUS = """exit status:
   0  finished, or stopped by a rule of the option file
+  1  failed: a full disk, another process that is gone; what was saved before is whole, go on with --auto_resume
   2  bad input: one line says which option and what to do; nothing was created
   3  diverged: the last good weights are saved
   4  interrupted by a signal, after saving; go on with --auto_resume"""
@@ -106,12 +106,21 @@ def _pipeline(pipeline, options):
     arguments += ['--auto_resume'] * options.auto_resume + ['--debug'] * options.debug
     arguments += ['--force_yml', *options.force_yml] if options.force_yml else []
     saved, sys.argv = sys.argv, ['basicsr', *arguments]  # BasicSR parses the command line itself
+    fine = False
     try:
-        pipeline(os.getcwd())
+        with interruption.guard():
+            pipeline(os.getcwd())
+        fine = True
+    except (SystemExit, Diverged):  # on all processes
+        fine = True
+        raise
+    except RuntimeError as error:
+        if not processes.is_loss(error):
+            raise
+        return _fail(processes.lost(), FAILED)
     finally:
         sys.argv = saved
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+        processes.leave(fine)
     return OK
 
 

@@ -185,26 +185,53 @@ def _sampler(original, dataset, num_replicas, rank, ratio=1):
 
 @_shim('_init_dist_pytorch', 'basicsr.utils.dist_util')
 def _init_dist_pytorch(original, backend, **kwargs):
-    """`--launcher pytorch` divides by the number of GPUs, also where there is none: gloo there."""
-    if torch.cuda.is_available():
-        return original(backend, **kwargs)
-    return torch.distributed.init_process_group(backend='gloo', **kwargs)
+    """BasicSR divides by the number of GPUs, also where there is none, and waits for lost processes for ever."""
+    from basicsr_unlearn.processes import join_torchrun
+
+    join_torchrun()
+
+
+@_shim('_init_dist_slurm', 'basicsr.utils.dist_util')
+def _init_dist_slurm(original, backend, port=None):
+    """The same, and BasicSR hands a list of hosts to a shell."""
+    from basicsr_unlearn.processes import join_slurm
+
+    join_slurm(port)
 
 
 @_shim('model_to_device', 'basicsr.models.base_model:BaseModel')
 def _model_to_device(original, self, net):
-    """DistributedDataParallel is handed a CUDA device also where there is none."""
-    if torch.cuda.is_available() or not self.opt['dist']:
+    """DistributedDataParallel is handed a CUDA device also where the network is on the CPU."""
+    if self.device.type == 'cuda' or not self.opt['dist']:
         return original(self, net)
     unused = self.opt.get('find_unused_parameters', False)
     return torch.nn.parallel.DistributedDataParallel(net.to(self.device), find_unused_parameters=unused)
 
 
+@_shim('build_dataloader', 'basicsr.data', 'basicsr.train', 'basicsr.test')
+def _build_dataloader(original, dataset, dataset_opt, num_gpu=1, dist=False, sampler=None, seed=None):
+    """A loader draws the seeds of its workers from torch's own generator: a resumed run would draw other numbers."""
+    loader = original(dataset, dataset_opt, num_gpu, dist, sampler, seed)
+    loader.generator = torch.Generator().manual_seed(seed or 0)
+    return loader
+
+
+@_shim('worker_init_fn', 'basicsr.data')
+def _worker_init_fn(original, worker_id, num_workers, rank, seed):
+    """Ctrl-C and batch systems send their signals to workers too, which then die before the run has saved."""
+    from basicsr_unlearn.interruption import leave_to_parent
+
+    leave_to_parent()
+    original(worker_id, num_workers, rank, seed)
+
+
 @_shim('parse_options', 'basicsr.utils.options', 'basicsr.train', 'basicsr.test')
 def _parse_options(original, root_path, is_train=True):
     """Expand `~` and `${NAME}` in every path, and check the input before `train_pipeline` creates anything."""
+    from basicsr_unlearn.interruption import interruption
     from basicsr_unlearn.options import prepare
 
+    interruption.handle()
     opt, args = original(root_path, is_train=is_train)
     prepare(opt, args.debug)
     for check in checks:

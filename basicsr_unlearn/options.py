@@ -22,6 +22,7 @@ class StopOptions:
     every: int = 10  # iterations between two looks at the probes
     patience: int = 0  # looks to go on after the forget level is met, in search of better retain probes
     probes: int = 8  # patches of each source
+    gradient_limit: float = 1000.0  # diverged: times the largest gradient norm of the first ten iterations; ~: no limit
     max_cost_share: float = None  # end when this share of the oracle's training cost is spent; ~: no limit
 
 
@@ -86,6 +87,8 @@ def stop_options(train):
         raise InputError(
             f'train: stop: max_cost_share: {stop.max_cost_share} must be positive, for example 0.01, or ~.'
         )
+    if stop.gradient_limit is not None and stop.gradient_limit <= 1:
+        raise InputError(f'train: stop: gradient_limit: {stop.gradient_limit} must be above 1, for example 1000, or ~.')
     level_in_db(stop.forget_psnr_below, 0.0)
     task = train['method'].get('task', 'degradation')
     if task != 'degradation' and isinstance(stop.forget_psnr_below, str):

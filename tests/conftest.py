@@ -1,7 +1,11 @@
 """Tiny nets, tiny data and a way to run the command inside the test process."""
 
+import json
 import logging
 import os
+import subprocess
+import sys
+import time
 from copy import deepcopy
 
 import cv2
@@ -137,3 +141,32 @@ def run(tmp_path, monkeypatch):
 def latest(home, name='tiny'):
     """Return the weights that a run left behind."""
     return torch.load(home / 'experiments' / name / 'models' / 'net_g_latest.pth')['params']
+
+
+def summary(home, name='tiny'):
+    with open(home / 'experiments' / name / 'unlearn_summary.json') as file:
+        return json.load(file)
+
+
+def start(tree, home, *arguments, launcher=(), **more):
+    path = home / 'options.yml'
+    path.write_text(yaml.safe_dump(tree))
+    command = [sys.executable, *launcher, '-m', 'basicsr_unlearn', 'train', '-opt', str(path), *arguments]
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.pathsep.join(sys.path)}
+    return subprocess.Popen(
+        command, cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more
+    )
+
+
+def wait_for(path, process, seconds=120):
+    end = time.time() + seconds
+    while not path.exists():
+        assert process.poll() is None and time.time() < end, process.communicate()[0][-2000:]
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def homes(tmp_path):
+    for name in ('whole', 'killed'):
+        (tmp_path / name).mkdir()
+    return tmp_path / 'whole', tmp_path / 'killed'

@@ -55,6 +55,8 @@ def make_run(original=2.0):
         device='cpu',
         rank=0,
         world_size=1,
+        total=lambda value: value,
+        average=lambda tensors: None,
         seed=0,
         cost=0,
         logger=logging.getLogger('test'),
@@ -68,7 +70,9 @@ def method_with(examples=None, run=None, **options):
     """Build the method; `examples`, with their answers, in the place of an attack."""
     method = build_method({'type': 'InstanceWise', **options}, run or make_run())
     if examples is not None:
-        method.examples = SimpleNamespace(prepare=lambda: None, draw=lambda batch, iteration: examples)
+        method.examples = SimpleNamespace(
+            prepare=lambda: None, draw=lambda batch, iteration: (*examples, len(examples[0]))
+        )
     return method
 
 
@@ -123,7 +127,9 @@ def test_the_anchor_by_values():
 def test_importance_by_values():
     """R(x) = (w - 1) x, so that |d ||R|| / d w| = ||x||, and the norm of x is 0.3 sqrt(48)."""
     net = Scaler().requires_grad_(False)
-    found = residual_importance(net, [constant(0.3, 2), constant(0.3, 1)])
+    run = SimpleNamespace(batches=lambda *args, **kwargs: [*map(lambda n: Batch(*[constant(0.3, n)] * 2), (2, 1))])
+    run.average = lambda tensors: None
+    found = residual_importance(run, net, 3)
     assert found['weight'].item() == pytest.approx(0.3 * 48**0.5, rel=1e-5)
     assert net.weight.grad is None and not net.weight.requires_grad
 
@@ -139,8 +145,8 @@ def test_stiffness_guards_constants():
 
 def test_online_examples_are_the_originals_own_answers_and_repeat():
     batch = Batch(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8))
-    examples, answers = method_with(n_adv=3, target='identity').examples.draw(batch, 5)
-    assert len(examples) == 6
+    examples, answers, number = method_with(n_adv=3, target='identity').examples.draw(batch, 5)
+    assert len(examples) == number == 6
     torch.testing.assert_close(answers, 2 * examples)
     again = method_with(n_adv=3, target='identity').examples
     assert torch.equal(again.draw(batch, 5)[0], examples) and not torch.equal(again.draw(batch, 6)[0], examples)
@@ -151,7 +157,7 @@ def test_the_keep_rate_is_logged(caplog):
     batch = Batch(torch.cat([constant(0.5, 1), constant(0.0, 1)]), constant(0.4))
     examples = method_with(target='identity').examples
     with caplog.at_level(logging.INFO):
-        found, _ = examples.draw(batch, 0)
+        found, _, _ = examples.draw(batch, 0)
     assert len(found) == 1 and found.mean() < 0.5
     assert 'Adversarial examples: 1 of 2 kept (50%).' in caplog.text
 
@@ -254,12 +260,12 @@ def test_interrupted_twice_gives_the_same_bits(short, run, monkeypatch):
     monkeypatch.setattr(instance_wise, 'IMPORTANCE_IMAGES', 4)
     add, losses, added = AdversarialCache.add, InstanceWise.losses, []
 
-    def count(self, examples, answers, kept, cost):
+    def count(self, examples, answers, kept, **more):
         if len(added) == 2:
             added.append('interrupted')
             raise KeyboardInterrupt
         added.append(len(examples))
-        add(self, examples, answers, kept, cost)
+        add(self, examples, answers, kept, **more)
 
     def fail(self, batch):
         if self.iteration == 3:

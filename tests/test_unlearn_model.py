@@ -1,25 +1,17 @@
-import json
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
-import yaml
-from conftest import latest, make_net
+from conftest import latest, make_net, start, summary, wait_for
 
 from basicsr.data import build_dataset
-from basicsr_unlearn import checkpoint
+from basicsr_unlearn import checkpoint, preflight
 from basicsr_unlearn.methods import METHOD_REGISTRY, UnlearnMethod
 from basicsr_unlearn.models.inference import restore
-
-
-def summary(home, name='tiny'):
-    with open(home / 'experiments' / name / 'unlearn_summary.json') as file:
-        return json.load(file)
+from basicsr_unlearn.models.reporter import Reporter
+from basicsr_unlearn.models.restoration_model import RestorationModel
 
 
 def log_text(home, name='tiny'):
@@ -42,6 +34,7 @@ def test_a_whole_run(options, run, tmp_path):
         'kept_iteration',
         'seconds',
         'stopped_by',
+        'reason',
         'cost',
         'cost_share',
         'memory',
@@ -158,24 +151,57 @@ def test_the_same_options_give_the_same_weights(options, run):
     assert all(torch.equal(value, first[key]) for key, value in latest(home).items())
 
 
-def test_divergence_ends_with_status_3_and_good_weights(options, run, weights):
-    @METHOD_REGISTRY.register()
-    class Explodes(UnlearnMethod):
-        steps = 0
+class Spoils(UnlearnMethod):
+    """Does harm in iteration 3 (losses) or after it (weights)."""
 
-        def losses(self, batch):
-            self.steps += 1
-            factor = float('inf') if self.steps == 3 else 1.0
-            return {'l_forget': self.run.forward(batch.forget_lq)[0].mean() * factor}
+    step = 0
+    harm = 'loss'
 
+    def losses(self, batch):
+        self.step += 1
+        loss = self.run.forward(batch.forget_lq)[0].mean()
+        bad = self.step == 3 or (self.harm == 'explosion' and self.step == 13)
+        factor = {'loss': float('inf'), 'explosion': 1e6 if self.step == 13 else 1.0}.get(self.harm, 1.0)
+        return {'l_forget': loss * factor if bad else loss}
+
+    def edit_gradients(self):
+        if self.harm == 'gradient' and self.step == 3:
+            self.run.net.output.weight.grad[0, 0, 0, 0] = float('nan')
+
+    def edit_weights(self):
+        if self.harm == 'weight' and self.step == 3:
+            self.run.net.output.weight.data[0, 0, 0, 0] = float('nan')
+
+
+@pytest.mark.parametrize(
+    'harm, iteration, kept, words',
+    [
+        ('loss', 3, 2, 'l_forget is inf at iteration 3'),
+        ('gradient', 3, 2, 'grad_norm is nan at iteration 3'),
+        ('weight', 4, 2, 'a weight is not finite at iteration 4'),
+        ('explosion', 13, 12, 'more than 1000 times the largest of the first 10 iterations, '),
+    ],
+)
+def test_divergence_ends_with_status_3_and_good_weights(
+    options, run, capsys, harm, iteration, kept, words, monkeypatch
+):
+    monkeypatch.setattr(Spoils, 'harm', harm)
+    METHOD_REGISTRY.register(Spoils)
     try:
-        options['train']['method'] = {'type': 'Explodes'}
+        options['train'].update(method={'type': 'Spoils'}, total_iter=20)
+        options['logger']['save_checkpoint_freq'] = 4
         status, home = run(options)
     finally:
-        del METHOD_REGISTRY._obj_map['Explodes']
-    assert status == 3
-    assert summary(home)['stopped_by'] == 'diverged' and summary(home)['kept_iteration'] == 2
-    assert all(value.isfinite().all() for value in latest(home).values())
+        del METHOD_REGISTRY._obj_map['Spoils']
+    result = summary(home)
+    assert status == 3 and result['stopped_by'] == 'diverged'
+    assert (result['iterations'], result['kept_iteration']) in ((iteration, kept), (3, 2))
+    assert words in result['reason'] and result['reason'].endswith(f'iteration {result["iterations"]}')
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith('basicsr: error: diverged: ') and words in error
+    assert f'The weights of iteration {result["kept_iteration"]} are saved' in error
+    for path in (home / 'experiments/tiny/models').iterdir():
+        assert all(value.isfinite().all() for value in torch.load(path)['params'].values()), path
 
 
 def test_hooks_are_called_in_order(options, run):
@@ -293,30 +319,6 @@ def test_private_runs_show_no_forget_picture(options, run):
 # --- processes: a kill, a signal, two processes ---
 
 
-def start(tree, home, *arguments, launcher=()):
-    path = home / 'options.yml'
-    path.write_text(yaml.safe_dump(tree))
-    command = [sys.executable, *launcher, '-m', 'basicsr_unlearn', 'train', '-opt', str(path), *arguments]
-    environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.pathsep.join(sys.path)}
-    return subprocess.Popen(
-        command, cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def wait_for(path, process, seconds=120):
-    end = time.time() + seconds
-    while not path.exists():
-        assert process.poll() is None and time.time() < end, process.communicate()[0][-2000:]
-        time.sleep(0.01)
-
-
-@pytest.fixture
-def homes(tmp_path):
-    for name in ('whole', 'killed'):
-        (tmp_path / name).mkdir()
-    return tmp_path / 'whole', tmp_path / 'killed'
-
-
 def test_kill_and_resume_gives_the_same_bits(options, homes):
     whole, killed = homes
     options['train'].update(
@@ -342,6 +344,87 @@ def test_kill_and_resume_gives_the_same_bits(options, homes):
     assert a['sets'] == b['sets'] and a['cost'] == b['cost']
 
 
+def kill_myself(number=signal.SIGTERM):
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_anything_exists(options, run, monkeypatch, capfd, number):
+    monkeypatch.setattr(preflight, 'check_data', lambda *_: kill_myself(number))
+    before = signal.getsignal(number)
+    status, home = run(options)
+    assert status == 4 and not list(home.iterdir())
+    assert 'basicsr: interrupted before the first iteration: nothing is saved' in capfd.readouterr().err
+    assert signal.getsignal(number) == before
+
+
+def test_a_signal_while_measuring_before_the_first_iteration(options, run, monkeypatch, capfd):
+    monkeypatch.setattr(Reporter, 'measure_before', lambda self: kill_myself())
+    status, home = run(options)
+    assert status == 4 and not list((home / 'experiments/tiny/training_states').iterdir())
+    assert 'basicsr: interrupted before the first iteration' in capfd.readouterr().err
+
+
+def test_a_signal_while_validating_saves_what_was_trained(options, run, monkeypatch):
+    options['val']['val_freq'] = 3
+    options['logger']['save_checkpoint_freq'] = 100
+    with monkeypatch.context() as patch:
+        patch.setattr(Reporter, 'measure', lambda *_: kill_myself())
+        status, home = run(options)
+    assert status == 4 and os.listdir(home / 'experiments/tiny/training_states') == ['3.state']
+    status, _ = run(options, '--auto_resume')
+    assert status == 0 and summary(home)['iterations'] == 4
+
+
+def test_a_signal_while_the_result_is_measured(options, run, monkeypatch, capfd):
+    with monkeypatch.context() as patch:
+        patch.setattr(Reporter, 'report', lambda *_: kill_myself())
+        status, home = run(options)
+    assert status == 4 and 'net_g_latest.pth is saved' in capfd.readouterr().err
+    weights = latest(home)
+    status, _ = run(options, '--auto_resume')
+    assert status == 0 and summary(home)['iterations'] == 4
+    assert all(torch.equal(value, weights[key]) for key, value in latest(home).items())
+
+
+def test_a_signal_in_plain_training_saves_too(options, run, monkeypatch, pairs):
+    options.update(model_type='RestorationModel')
+    train = options['datasets']['train']
+    train.update(type='MixedPairedDataset', sources={'haze': pairs['haze']})
+    del train['forget'], train['retain'], options['train']['method'], options['train']['stop']
+    for key in ('val_haze', 'val_noise'):
+        del options['datasets'][key]['role']
+    options['train']['pixel_opt'] = {'type': 'L1Loss'}
+    options['logger'].update(save_checkpoint_freq=1, keep_last=2)
+    step = RestorationModel.forward_for_training
+
+    def interrupted(self, images):
+        if self.optimizer_g.state_dict()['state'] and 'sent' not in sent:
+            sent.append('sent')
+            kill_myself()
+        return step(self, images)
+
+    sent = []
+    monkeypatch.setattr(RestorationModel, 'forward_for_training', interrupted)
+    status, home = run(options)
+    states = home / 'experiments/tiny/training_states'
+    assert status == 4 and sorted(os.listdir(states)) == ['1.state', '2.state']
+    status, _ = run(options, '--auto_resume')
+    assert status == 0 and sorted(os.listdir(states)) == ['3.state', '4.state']
+
+
+def test_a_signal_to_the_whole_group_with_workers(options, homes):
+    home, _ = homes
+    options['train']['total_iter'] = 5000
+    options['datasets']['train']['num_worker_per_gpu'] = 2
+    options['logger']['save_checkpoint_freq'] = 2
+    process = start(options, home, start_new_session=True)
+    wait_for(home / 'experiments/tiny/training_states/2.state', process)
+    os.killpg(process.pid, signal.SIGINT)
+    text = process.communicate()[0]
+    assert process.returncode == 4 and 'Traceback' not in text, text[-2000:]
+
+
 def test_a_signal_saves_and_ends_with_status_4(options, homes):
     home, _ = homes
     options['train']['total_iter'] = 5000
@@ -353,51 +436,6 @@ def test_a_signal_saves_and_ends_with_status_4(options, homes):
     assert process.returncode == 4, text[-2000:]
     numbers = [int(name.split('.')[0]) for name in os.listdir(home / 'experiments/tiny/training_states')]
     assert f'saved at iteration {max(numbers)}' in text
-
-
-def test_two_processes_on_cpu(options, homes):
-    home, _ = homes
-    launcher = ('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2')
-    options['train']['stop'] = {'forget_psnr_below': 90, 'retain_budget': None, 'every': 2, 'probes': 2}
-    process = start(options, home, '--launcher', 'pytorch', launcher=launcher)
-    text = process.communicate()[0]
-    assert process.returncode == 0, text[-3000:]
-    result = summary(home)
-    assert result['stopped_by'] == 'forget_level' and result['iterations'] == 2
-    assert result['cost'] == 2 * (2 * (3 * 4 + 2) + 4 * 2)
-    assert result['sets'][0]['images'] == 4
-
-
-def test_two_processes_that_spend_unlike_sums_end_together(options, homes, pairs):
-    home, _ = homes
-    launcher = ('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2')
-    noise = {'dataroot_gt': pairs['rain']['dataroot_gt'], 'degradation': {'type': 'gaussian_noise', 'sigma': 25}}
-    train = options['datasets']['train']
-    train['batch_size_per_gpu'] = 1  # 6 images of the oracle's cost, and one more where the original is asked
-    train['retain'] = {'rain': {**pairs['rain'], 'target': 'gt'}, 'noise': {**noise, 'target': 'original'}}
-    options['train'].update(oracle_cost=600, total_iter=100)
-    options['train']['stop'].update(max_cost_share=1.0, every=100)
-    process = start(options, home, '--launcher', 'pytorch', launcher=launcher)
-    text = process.communicate(timeout=120)[0]
-    assert process.returncode == 0, text[-3000:]
-    result = summary(home)
-    assert result['stopped_by'] == 'max_cost_share' and 600 <= result['cost'] < 600 + 14 + 2 * 6
-    assert (result['cost'] - 2 * 2 * 6) % (2 * 6 * result['iterations']) > 0  # they did not spend alike
-
-
-@pytest.mark.parametrize('kind', ['EncoderUnlearning', 'DeepForget'])
-def test_two_processes_run_methods_with_weights_or_gradients_of_their_own(options, homes, weights, kind):
-    home, _ = homes
-    launcher = ('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2')
-    options['train']['method'] = {'type': kind}
-    options['train']['total_iter'] = 2
-    process = start(options, home, '--launcher', 'pytorch', launcher=launcher)
-    text = process.communicate()[0]
-    assert process.returncode == 0, text[-3000:]
-    before, after = torch.load(weights)['params'], latest(home)
-    moved = {key.split('.')[0] for key in before if not torch.equal(before[key], after[key])}
-    decoder = {'output', 'refinement', 'decoder_level1'}
-    assert 'latent' in moved and moved & decoder == (set() if kind == 'EncoderUnlearning' else decoder)
 
 
 def test_a_run_ends_when_its_share_is_spent(options, run):

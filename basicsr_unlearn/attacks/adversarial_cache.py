@@ -21,14 +21,16 @@ COST = b'cost'  # where the file keeps what its samples cost
 class AdversarialCache:
     """An LMDB `KEY_RANK.lmdb`: example and answer of each sample in half precision, nothing where the attack failed.
 
-    Every `add` is one transaction, so that a killed process costs one batch; the next one goes on behind it. The key is
-    a hash of everything that decides the content. A cache of the same key in an archived folder of the same experiment
-    is taken over; those of other keys are removed, here and where the archived run never ended. What it holds is as
-    private as the forget images.
+    Every process writes its own and reads all of them, in a folder that all can read. Every `add` is one transaction,
+    so that a killed process costs one batch; the next one goes on behind it. The key is a hash of everything that
+    decides the content. A cache of the same key in an archived folder of the same experiment is taken over; those of
+    other keys are removed, here and where the archived run never ended. What it holds is as private as the forget
+    images.
 
     Attributes:
-        done (int): Samples that were tried so far.
+        done (int): Samples that this process has tried so far.
         cost (float): What these cost, in image-forward-equivalents.
+        own (list): `(number of the sample, path, name)` of each example that this process has kept.
 
     Args:
         folder (str): `experiments/NAME/adversarial_cache`; made where it is missing.
@@ -44,10 +46,10 @@ class AdversarialCache:
     def __init__(self, folder, settings, images, size, rank=0):
         key = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:12]
         self.path, self.images, self.shape = osp.join(folder, f'{key}_{rank}.lmdb'), images, (2, 3, size, size)
-        for abandoned in (folder, *self._archived()):
-            for other in glob.glob(osp.join(glob.escape(abandoned), f'*_{rank}.lmdb')):
-                if osp.basename(other) != osp.basename(self.path):
-                    _remove(other)
+        for abandoned in (folder, *self._archived()) if rank == 0 else ():
+            for other in glob.glob(osp.join(glob.escape(abandoned), '*_*.lmdb')):
+                if not osp.basename(other).startswith(f'{key}_'):
+                    shutil.rmtree(other)
         os.makedirs(folder, exist_ok=True)
         self._take_over()
         needed = 2 * int(np.prod(self.shape)) * images + (1 << 20)
@@ -58,16 +60,21 @@ class AdversarialCache:
                 'Lower it, or set craft: online.'
             )
         self.map_size = 2 * needed + (16 << 20)
-        with self._begin(write=True) as transaction:  # makes the file
+        with self._begin(self.path, write=True) as transaction:  # makes the file
             self.cost = float(transaction.get(COST) or 0)
-            sizes = {name: len(content) for name, content in transaction.cursor() if name != COST}
-        self.done = len(sizes)
-        self.kept = [name for name, size in sizes.items() if size]
+            stored = {name: bytes(content[:8]) for name, content in transaction.cursor() if name != COST}
+        self.done = len(stored)
+        self.own = [(_number(place), self.path, name) for name, place in stored.items() if place]
+        self.share([self.own])
+
+    def share(self, owned):
+        """Take note of what all processes have kept: the `own` of each."""
+        self.kept = [(path, name) for _, path, name in sorted(sum(owned, []))]
 
     @contextmanager
-    def _begin(self, write=False):
-        """Open the file for one transaction: nothing is left open for a process that ends in the middle of a run."""
-        with lmdb.open(self.path, map_size=self.map_size, readonly=not write, lock=write) as store:
+    def _begin(self, path, write=False):
+        """Open a file for one transaction: nothing is left open for a process that ends in the middle of a run."""
+        with lmdb.open(path, map_size=self.map_size, readonly=not write, lock=write) as store:
             with store.begin(write=write) as transaction:
                 yield transaction
 
@@ -88,7 +95,7 @@ class AdversarialCache:
     def __len__(self):
         return len(self.kept)
 
-    def add(self, examples, answers, kept, cost=0.0):
+    def add(self, examples, answers, kept, cost=0.0, first=None):
         """Append the examples of the next samples.
 
         Args:
@@ -96,31 +103,35 @@ class AdversarialCache:
             answers (Tensor): What the original says of them, same shape.
             kept (Tensor): (N,), whether the attack succeeded.
             cost (float): What they cost, in image-forward-equivalents.
+            first (int): Number of the first sample among those of all processes. Default: `done`.
         """
-        self.cost += cost
+        self.cost, first = self.cost + cost, self.done if first is None else first
         pairs = torch.stack([examples, answers], 1).half().cpu().numpy()
-        with self._begin(write=True) as transaction:
+        with self._begin(self.path, write=True) as transaction:
             transaction.put(COST, repr(self.cost).encode())
-            for pair, keep in zip(pairs, kept.tolist(), strict=True):
+            for number, (pair, keep) in enumerate(zip(pairs, kept.tolist(), strict=True), first):
                 name = f'{self.done:08d}'.encode()
-                transaction.put(name, pair.tobytes() if keep else b'')
+                transaction.put(name, number.to_bytes(8, 'big') + pair.tobytes() if keep else b'')
                 self.done += 1
                 if keep:
-                    self.kept.append(name)
+                    self.own.append((number, self.path, name))
+        self.share([self.own])
 
     def read(self, numbers):
         """Return examples and answers, (N, 3, H, W) float32 each, of N numbers below `len`."""
-        with self._begin() as transaction:
-            contents = [np.frombuffer(transaction.get(self.kept[number]), np.float16) for number in numbers]
-        pairs = torch.from_numpy(np.stack(contents)).float()
-        return pairs.view(len(contents), *self.shape).unbind(1)
+        wanted, contents = [self.kept[number] for number in numbers], {}
+        for file in {path for path, _ in wanted}:
+            with self._begin(file) as transaction:
+                contents.update({(path, name): transaction.get(name) for path, name in wanted if path == file})
+        pairs = [torch.frombuffer(bytearray(contents[place][8:]), dtype=torch.float16) for place in wanted]
+        return torch.stack(pairs).float().view(len(pairs), *self.shape).unbind(1)
 
     def remove(self):
-        """Delete the file, and the folder where it was the last."""
-        _remove(self.path)
+        """Delete the file of this process, and the folder where it was the last."""
+        shutil.rmtree(self.path)
+        with suppress(OSError):  # other processes keep theirs in it
+            os.rmdir(osp.dirname(self.path))
 
 
-def _remove(path):
-    shutil.rmtree(path)
-    with suppress(OSError):  # other processes keep theirs in it
-        os.rmdir(osp.dirname(path))
+def _number(content):
+    return int.from_bytes(content, 'big')

@@ -36,16 +36,20 @@ class OnlineExamples:
     def draw(self, batch, iteration):
         """Return the examples that are of use, at most `n_adv` for each forget image, and the original's answers.
 
+        Returns:
+            tuple: Examples and answers of this process, and the number of examples of all processes.
+
         Raises:
             InputError: The attack never succeeds.
         """
         examples, answers, reached = attack(self.run, self.options, batch, self.options.n_adv, iteration)
-        self.crafted, self.kept = self.crafted + len(reached), self.kept + int(reached.sum())
+        number = int(self.run.total(int(reached.sum())))
+        self.crafted, self.kept = self.crafted + self.options.n_adv * batch.whole, self.kept + number
         if self.kept or self.crafted >= PATIENCE:
             check_kept(self.kept, self.crafted, self.options)
         if iteration & (iteration + 1) == 0:  # after 1, 2, 4, 8, ... iterations
             log_kept(self.kept, self.crafted, self.run.logger)
-        return examples[reached], answers[reached]
+        return examples[reached], answers[reached], number
 
     def close(self):
         """Log the keep rate of the whole run."""
@@ -65,7 +69,7 @@ class CachedExamples:
         self.run, self.options, self.cache = run, options, None
 
     def prepare(self, resumed=False):
-        """Craft the examples, each process its share; what a killed run has crafted is taken over, and counted.
+        """Craft the examples, each process its part; what a killed run has crafted is taken over, and counted.
 
         Args:
             resumed (bool): The cost of the run has what was crafted already. Default: False.
@@ -73,32 +77,41 @@ class CachedExamples:
         Raises:
             InputError: No attack succeeded, the disk is full.
         """
-        options, run = self.options, self.run
-        share = -(-options.cache_images // run.world_size)
+        options, run, size = self.options, self.run, self.run.batch_size
         settings = {key: getattr(options, key) for key in ATTACK}
         settings.update({key: run.train_set.opt.get(key) for key in DATA})
-        settings.update(original=fingerprint(run.original.state_dict()), images=share, version=2)
-        settings['files'] = file_stamps(run.train_set.forget)
-        self.cache = AdversarialCache(
-            osp.join(run.folder, 'adversarial_cache'), settings, share, run.train_set.size, run.rank
-        )
+        settings.update(original=fingerprint(run.original.state_dict()), images=options.cache_images, version=3)
+        settings.update(files=file_stamps(run.train_set.forget), batch=size, processes=run.world_size)
+        folder, share = osp.join(run.folder, 'adversarial_cache'), -(-options.cache_images // run.world_size)
+        self.cache = AdversarialCache(folder, settings, share, run.train_set.size, run.rank)
         if not resumed:
             run.cost += self.cache.cost
-        first, with_retain, before = run.rank * share, options.target == 'prompt', run.cost
-        for batch in run.batches(first + share, 'adversarial examples', with_retain, first + self.cache.done):
-            examples = attack(run, options, batch, 1, -1 - self.cache.done)
-            self.cache.add(*examples, cost=run.cost - before)
+        done = min(run.gather_objects(self.cache.done // size))  # batches that every process has
+        with_retain, before = options.target == 'prompt', run.cost
+        batches = run.batches(options.cache_images, 'adversarial examples', with_retain, done * run.whole_batch)
+        for number, batch in enumerate(batches, done):
+            if number * size < self.cache.done:
+                continue  # this one had it before it was killed
+            examples = attack(run, options, batch, 1, -1 - number * run.whole_batch)
+            self.cache.add(*examples, cost=run.cost - before, first=number * run.whole_batch + batch.first)
             before = run.cost
-        check_kept(len(self.cache), share, options)
-        log_kept(len(self.cache), share, run.logger)
+        self.cache.share(run.gather_objects(self.cache.own))
+        check_kept(len(self.cache), share * run.world_size, options)
+        log_kept(len(self.cache), share * run.world_size, run.logger)
 
     def draw(self, batch, iteration):
-        """Return `n_adv` examples for each forget image, and the original's answers; the same in a resumed run."""
+        """Return `n_adv` examples for each forget image, and the original's answers; the same in a resumed run.
+
+        Returns:
+            tuple: Examples and answers of this process, and the number of examples of all processes.
+        """
         if self.cache is None:
             self.prepare(resumed=True)
-        number = self.options.n_adv * len(batch.forget_lq)
-        drawn = torch.randint(len(self.cache), (number,), generator=generator(self.run, iteration))
-        return [images.to(self.run.device, non_blocking=True) for images in self.cache.read(drawn.tolist())]
+        number = self.options.n_adv * batch.whole
+        drawn = torch.randint(len(self.cache), (number,), generator=generator(self.run, iteration)).tolist()
+        first = self.options.n_adv * batch.first
+        own = drawn[first : first + self.options.n_adv * len(batch.forget_lq)]
+        return *(images.to(self.run.device, non_blocking=True) for images in self.cache.read(own)), number
 
     def close(self):
         """Remove the cache, which holds forget images, or keep it if the option says so."""
@@ -120,18 +133,19 @@ def attack(run, options, batch, copies, seed):
     if options.target == 'prompt':
         reference = batch.retain_lq
         if reference is None:
-            noise = torch.randn(batch.forget_gt.shape, generator=random).to(images.device)
-            reference = (batch.forget_gt + NOISE * noise).clamp(0, 1)
+            noise = torch.randn((batch.whole, *images.shape[1:]), generator=random)
+            reference = (batch.forget_gt + NOISE * batch.own(noise).to(images.device)).clamp(0, 1)
         reference = reference.repeat_interleave(copies, 0)
     target = TARGETS[options.target](run, images, reference)
-    examples = pgd(images, target, random, options.norm, options.eps_rms, options.steps)
+    place = copies * batch.whole, copies * batch.first
+    examples = pgd(images, target, random, options.norm, options.eps_rms, options.steps, *place)
     answers = run.ask_original(examples)
     return examples, answers, target.reached(examples, answers, options.margin)
 
 
 def generator(run, seed):
-    """Return a source of random numbers that depends on `manual_seed`, the process and `seed` alone."""
-    return torch.Generator().manual_seed(hash((run.seed, run.rank, seed)) % 2**63)
+    """Return a source of random numbers for a whole batch that depends on `manual_seed` and `seed` alone."""
+    return torch.Generator().manual_seed(hash((run.seed, 0, seed)) % 2**63)
 
 
 def check_kept(kept, crafted, options):

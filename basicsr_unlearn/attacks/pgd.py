@@ -7,7 +7,7 @@ from basicsr_unlearn.options import check_choice
 NORMS = ('l2', 'linf')
 
 
-def pgd(images, objective, generator, norm='l2', eps_rms=4 / 255, steps=4):
+def pgd(images, objective, generator, norm='l2', eps_rms=4 / 255, steps=4, whole=None, first=0):
     """Climb an objective inside a ball around each image.
 
     Source: Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks (ICLR 2018): a random start,
@@ -23,6 +23,8 @@ def pgd(images, objective, generator, norm='l2', eps_rms=4 / 255, steps=4):
         eps_rms (float): Size of the ball, in the unit of the images. `l2`: the root mean square of a perturbation, so
             the radius is eps_rms * sqrt(C H W); `linf`: its largest value. Default: 4/255.
         steps (int): Gradient steps. Default: 4.
+        whole (int): How many images are attacked at once where these are a part of them. Default: N.
+        first (int): Place of these among them; an image has the same start in whatever part it is. Default: 0.
 
     Returns:
         Tensor: As `images`: inside the ball and in [0, 1].
@@ -32,7 +34,8 @@ def pgd(images, objective, generator, norm='l2', eps_rms=4 / 255, steps=4):
     """
     check_choice('pgd: norm', norm, NORMS)
     images = images.detach()
-    attacked = _project(images + eps_rms * _start(images, norm, generator), images, norm, eps_rms)
+    starts = _start((whole or len(images), *images.shape[1:]), norm, generator)[first : first + len(images)]
+    attacked = _project(images + eps_rms * starts.to(images.device), images, norm, eps_rms)
     for _ in range(steps):
         with torch.enable_grad():
             attacked.requires_grad_()
@@ -47,13 +50,13 @@ def rms(images):
     return images.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
 
 
-def _start(images, norm, generator):
+def _start(shape, norm, generator):
     """Draw points of the unit ball: in any direction up to the boundary (l2), evenly (linf)."""
-    shape, device = images.shape, generator.device
+    device = generator.device
     if norm == 'linf':
-        return (2 * torch.rand(shape, generator=generator, device=device) - 1).to(images.device)
-    length = torch.rand(len(images), 1, 1, 1, generator=generator, device=device)
-    return (length * _unit(torch.randn(shape, generator=generator, device=device))).to(images.device)
+        return 2 * torch.rand(shape, generator=generator, device=device) - 1
+    length = torch.rand(shape[0], 1, 1, 1, generator=generator, device=device)
+    return length * _unit(torch.randn(shape, generator=generator, device=device))
 
 
 def _unit(direction):

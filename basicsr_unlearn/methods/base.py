@@ -16,12 +16,25 @@ METHOD_REGISTRY = Registry('method')
 
 @dataclass
 class Batch:
-    """One training batch on the device: images (N, 3, H, W), float32 in [0, 1]; no retain images: None."""
+    """One training batch on the device: images (N, 3, H, W), float32 in [0, 1]; no retain images: None.
+
+    With several processes it is a part of a whole batch. What depends on the place of an image in a batch, or on the
+    other images, must do so in the whole one: then the number of processes changes nothing.
+    """
 
     forget_lq: torch.Tensor
     forget_gt: torch.Tensor
     retain_lq: torch.Tensor | None = None
     retain_gt: torch.Tensor | None = None  # the original's answer where the source says `target: original`
+    whole: int | None = None  # forget images of all processes together; None: as many as here
+    first: int = 0  # place of the first one of this process among them
+
+    def __post_init__(self):
+        self.whole = len(self.forget_lq) if self.whole is None else self.whole
+
+    def own(self, values):
+        """Return what belongs to the forget images of this process, of something that has all of them."""
+        return values[self.first : self.first + len(self.forget_lq)]
 
 
 @dataclass

@@ -45,10 +45,11 @@ class Blindspot(BadTeacher):
     def setup(self):
         teacher = self.run.fresh()
         optimizer = torch.optim.Adam([p for p in teacher.parameters() if p.requires_grad], self.options.bad_lr)
-        for batch in self.run.batches(self.options.bad_steps * self.run.batch_size, 'blind teacher'):
+        for batch in self.run.batches(self.options.bad_steps * self.run.whole_batch, 'blind teacher'):
             self.run.cost += 3 * len(batch.retain_lq)
             optimizer.zero_grad()
             self.retain_loss(teacher(batch.retain_lq), batch.retain_gt).backward()
+            self.run.average([weight.grad for weight in teacher.parameters() if weight.grad is not None])
             optimizer.step()
         optimizer.zero_grad()
         self.teacher = teacher.requires_grad_(False)

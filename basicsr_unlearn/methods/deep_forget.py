@@ -66,11 +66,33 @@ class DeepForget(IdentityTarget):
         initialise_anew(self.parts, self.run.fresh())
 
     def losses(self, batch):
-        number = max(1, round(self.options.forget_share * len(batch.forget_lq)))
-        spare = slice(number if number < len(batch.forget_lq) else 0, None)  # the others are for the rehearsal
-        self.spare = batch.forget_lq[spare], batch.forget_gt[spare]
-        batch.forget_lq, batch.forget_gt = batch.forget_lq[:number], batch.forget_gt[:number]
-        return super().losses(batch)
+        shown, attack, question = self.divide(batch)
+        self.attack, self.question = (
+            (batch.forget_lq[own], batch.forget_gt[own], number) for own, number in (attack, question)
+        )
+        own, number = shown
+        batch.forget_lq = batch.forget_lq[own]
+        forget, retain = self.restore_both(batch)
+        loss = self.mean_of_all(forget, batch.forget_lq, number)
+        return {'l_forget': self.options.forget_weight * loss, **self.retain_term(retain, batch)}
+
+    def divide(self, batch):
+        """Divide the forget images of the whole batch between l_forget, the attack and the question that follows it.
+
+        Returns:
+            list[tuple(slice, int)]: For each the images of this process, and how many all processes have.
+        """
+        shown = max(1, round(self.options.forget_share * batch.whole))
+        spare = shown if shown < batch.whole else 0
+        half = spare + (batch.whole - spare + 1) // 2
+        parts = (0, shown), (spare, half), (half if half < batch.whole else spare, batch.whole)
+        return [(slice(max(low - batch.first, 0), max(high - batch.first, 0)), high - low) for low, high in parts]
+
+    def mean_of_all(self, pred, target, number):
+        """Return the part of this process in the loss of `number` images; the mean of the parts is that loss."""
+        if not len(pred):
+            return pred.sum()
+        return self.forget_loss(pred, target) * (len(pred) * self.run.world_size / number)
 
     def edit_gradients(self):
         if self.options.relearn_steps:
@@ -89,12 +111,11 @@ class DeepForget(IdentityTarget):
 
     def rehearse(self):
         """Let the attack make a step, and add the gradients of w_a l(f'(x), x) to those of the network."""
-        lq, gt = self.spare
-        half = (len(lq) + 1) // 2
-        question = lq[half:] if len(lq) > half else lq
-        self.differentiate(lq[:half], gt[:half])
+        lq, gt, number = self.attack
+        self.differentiate(lq, gt, number)
         self.attacker.step()
-        self.differentiate(question, question)
+        lq, _, number = self.question
+        self.differentiate(lq, lq, number)
         for name, weight in self.moving().items():
             gradient = self.attacked[name].grad
             if gradient is not None:
@@ -102,12 +123,17 @@ class DeepForget(IdentityTarget):
                 gradient = self.options.relearn_weight * share * gradient
                 weight.grad = gradient if weight.grad is None else weight.grad + gradient
 
-    def differentiate(self, images, target):
+    def differentiate(self, images, target, number):
         """Fill in the gradients of l(f'(images), target) with respect to the attacked weights, over all processes."""
         self.run.cost += 3 * len(images)
         self.attacker.zero_grad()
-        self.forget_loss(functional_call(self.run.net, self.attacked, (images,)), target).backward()
-        self.run.average([weight.grad for weight in self.attacked.values() if weight.grad is not None])
+        if len(images):
+            pred = functional_call(self.run.net, self.attacked, (images,))
+            self.mean_of_all(pred, target, number).backward()
+        if self.run.world_size > 1:  # one may have no image
+            for weight in self.attacked.values():
+                weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+            self.run.average([weight.grad for weight in self.attacked.values()])
 
     def state_dict(self):
         if self.attacked is None:

@@ -47,12 +47,13 @@ class EncoderUnlearning(UnlearnMethod):
         number = len(batch.forget_lq)
         with tapped(self.parts, PARTS) as seen:
             self.restore_both(batch)
-        goal = self.original_features(noise_like(batch.forget_lq, self.generator))
-        forget = sum(distance(seen[name][:number], goal[name]) for name in goal)
+        noise = noise_like(self.run.gather(batch.forget_lq), self.generator)
+        goal = self.original_features(batch.own(noise))
+        forget = sum(self.distance(seen[name][:number], goal[name]) for name in goal)
         found = {'l_forget': self.options.forget_weight * forget}
         if batch.retain_lq is not None:
             goal = self.original_features(batch.retain_lq)
-            retain = sum(distance(seen[name][number:], goal[name]) for name in goal)
+            retain = sum(self.distance(seen[name][number:], goal[name]) for name in goal)
             found['l_retain'] = self.options.retain_weight * retain
         return found
 
@@ -62,13 +63,14 @@ class EncoderUnlearning(UnlearnMethod):
             self.run.ask_original(images)
         return features
 
+    def distance(self, feature, goal):
+        """Return the mean squared distance, relative to the mean square of the goal in the whole batch."""
+        size = goal.square().mean()
+        self.run.average([size])
+        return (feature - goal).square().mean() / size
+
     def state_dict(self):
         return {'generator': self.generator.get_state()}
 
     def load_state_dict(self, state):
         self.generator.set_state(state['generator'].cpu())
-
-
-def distance(feature, goal):
-    """Return the mean squared distance, relative to the mean square of the goal."""
-    return (feature - goal).square().mean() / goal.square().mean()

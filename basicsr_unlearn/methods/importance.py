@@ -3,31 +3,31 @@
 import torch
 
 
-def residual_importance(net, batches):
+def residual_importance(run, net, images):
     """Measure how much each weight moves the residual R(x) = f(x) - x.
 
     Source: Aljundi et al., Memory Aware Synapses (ECCV 2018), with the norm unsquared and the gradient of a batch's
     mean as in Cha et al. (arXiv 2301.11578); of the residual, because the norm of f(x) is mostly brightness.
 
     Args:
+        run (Run): Gives batches of forget images, to each process its part.
         net (nn.Module): Never changed; its weights need not ask for gradients.
-        batches (iterable[Tensor]): Images, (N, 3, H, W) each.
+        images (int): How many of all processes together.
 
     Returns:
         dict[str, Tensor]: For each parameter the mean over the images of |d mean ||R(x)||_2 / d weight|.
     """
     weights = {name: weight.detach().requires_grad_() for name, weight in net.named_parameters()}
-    importance = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-    seen = 0
-    for images in batches:
+    importance, seen = {name: torch.zeros_like(weight) for name, weight in weights.items()}, 0
+    for batch in run.batches(images, 'importance', with_retain=False):
         with torch.enable_grad():
-            residual = torch.func.functional_call(net, weights, (images,)) - images
+            residual = torch.func.functional_call(net, weights, (batch.forget_lq,)) - batch.forget_lq
             length = residual.flatten(1).norm(dim=1).mean()
-            gradients = torch.autograd.grad(length, list(weights.values()), allow_unused=True)
+            gradients = torch.autograd.grad(length, list(weights.values()), materialize_grads=True)
+        run.average(gradients)
         for total, gradient in zip(importance.values(), gradients, strict=True):
-            if gradient is not None:
-                total += len(images) * gradient.abs()
-        seen += len(images)
+            total += batch.whole * gradient.abs()
+        seen += batch.whole
     return {name: total / seen for name, total in importance.items()}
 
 

@@ -65,16 +65,17 @@ class InstanceWise(GradientAscent):
     def setup(self):
         self.examples.prepare()
         if self.options.importance_weight:
-            self.run.cost += 3 * IMPORTANCE_IMAGES
+            self.run.cost += 3 * IMPORTANCE_IMAGES / self.run.world_size
             self.drift()
 
     def losses(self, batch):
-        examples, answers = self.examples.draw(batch, self.iteration)
+        examples, answers, number = self.examples.draw(batch, self.iteration)
         self.iteration += 1
         retain = [] if batch.retain_lq is None else [batch.retain_lq]
         forget, adversarial, *retain = self.run.forward(batch.forget_lq, examples, *retain)
-        share = len(forget) / (len(forget) + len(adversarial))
+        share = batch.whole / (batch.whole + number)
         distance = self.retain_loss(adversarial, answers) if len(adversarial) else forget.new_zeros(())
+        distance = distance * (len(adversarial) * self.run.world_size / max(number, 1))  # a mean over all processes
         terms = {
             'l_forget': share * self.forget_term(forget, batch)['l_forget'],
             'l_adv': (1 - share) * self.options.adv_weight * distance,
@@ -86,8 +87,7 @@ class InstanceWise(GradientAscent):
     @cached_property
     def omega(self):
         """Omega of each weight, measured on forget images with the original."""
-        batches = self.run.batches(IMPORTANCE_IMAGES, 'importance', with_retain=False)
-        return stiffness(residual_importance(self.run.original, (batch.forget_lq for batch in batches)))
+        return stiffness(residual_importance(self.run, self.run.original, IMPORTANCE_IMAGES))
 
     def drift(self):
         """Return sum Omega (theta - theta_0)^2."""

@@ -35,8 +35,8 @@ class RandomTarget(IdentityTarget):
         self.generator = torch.Generator().manual_seed(0)
 
     def losses(self, batch):
-        clean = batch.forget_gt
-        target = noise_like(clean, self.generator) if self.options.target == 'noise' else other(clean)
+        clean = self.run.gather(batch.forget_gt)
+        target = batch.own(noise_like(clean, self.generator) if self.options.target == 'noise' else other(clean))
         forget, retain = self.restore_both(batch)
         loss = self.forget_loss(forget, target)
         return {'l_forget': self.options.forget_weight * loss, **self.retain_term(retain, batch)}

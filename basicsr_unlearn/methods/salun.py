@@ -67,14 +67,17 @@ class SalUn(UnlearnMethod):
 
     def measure_saliency(self):
         """Return |sum of g| or the sum of |g| over batches of forget images, by weight."""
-        weights = self.movable()
+        weights, added = self.movable(), self.options.aggregate == 'sum'
         total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
         for batch in self.run.batches(self.options.images, 'saliency', with_retain=False):
             self.run.cost += 3 * len(batch.forget_lq)
             loss = self.forget_loss(self.run.net(batch.forget_lq), batch.forget_gt)
             gradients = torch.autograd.grad(loss, weights.values(), materialize_grads=True)
+            if not added:
+                self.run.average(gradients)
             for name, gradient in zip(weights, gradients, strict=True):
-                total[name] += gradient if self.options.aggregate == 'sum' else gradient.abs()
+                total[name] += gradient if added else gradient.abs()
+        self.run.average(total.values() if added else ())
         return {name: value.abs() for name, value in total.items()}
 
     def choose(self, saliency):

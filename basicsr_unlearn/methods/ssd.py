@@ -70,11 +70,15 @@ class SelectiveSynapticDampening(UnlearnMethod):
         """Return I_f and I_r, each a list of tensors as `weights`."""
         forget, retain = ([torch.zeros_like(weight) for weight in weights] for _ in range(2))
         images, loss = 0, 0.0
-        noise = torch.Generator().manual_seed(0)
+        generator = torch.Generator().manual_seed(0)
         for batch in self.run.batches(self.options.images, 'importance'):
-            self.add_importance(forget, weights, batch.forget_lq, batch.forget_gt, noise)
-            loss += self.add_importance(retain, weights, batch.retain_lq, batch.retain_gt, noise)
-            images += len(batch.retain_lq)
+            for_forget, for_retain = (self.draw_noise(batch, generator) for _ in range(2))
+            self.add_importance(forget, weights, batch.forget_lq, batch.forget_gt, for_forget)
+            loss += self.add_importance(retain, weights, batch.retain_lq, batch.retain_gt, for_retain)
+            images += batch.whole
+        loss = self.run.total(loss)
+        for value in (*forget, *retain):
+            self.run.total(value)
         if self.options.signal == 'loss' and loss / images < 1e-9:
             raise InputError(
                 'train: method: signal: loss has no gradient on retain images whose targets are the answers of the '
@@ -82,13 +86,20 @@ class SelectiveSynapticDampening(UnlearnMethod):
             )
         return [value / images for value in forget], [value / images for value in retain]
 
+    def draw_noise(self, batch, generator):
+        """Return e for each image of this process; it does not depend on how a batch is divided."""
+        if self.options.signal != 'fisher':
+            return [None] * len(batch.forget_lq)
+        shape = (1, *batch.forget_lq.shape[1:])
+        return batch.own([torch.randn(shape, generator=generator) for _ in range(batch.whole)])
+
     @torch.enable_grad()
     def add_importance(self, total, weights, lq, gt, noise):
         """Add g^2 (`residual`: |g|) of each image; return the sum of the images' signals."""
         self.run.cost += 3 * len(lq)
         values = 0.0
-        for image, clean in zip(lq.split(1), gt.split(1), strict=True):
-            signal = self.signal_of(self.run.net(image), image, clean, noise)
+        for image, clean, e in zip(lq.split(1), gt.split(1), noise, strict=True):
+            signal = self.signal_of(self.run.net(image), image, clean, e)
             gradients = torch.autograd.grad(signal, weights, materialize_grads=True)
             for value, gradient in zip(total, gradients, strict=True):
                 value += gradient.abs() if self.options.signal == 'residual' else gradient.square()
@@ -97,5 +108,5 @@ class SelectiveSynapticDampening(UnlearnMethod):
 
     def signal_of(self, pred, image, clean, noise):
         if self.options.signal == 'fisher':
-            return (pred * torch.randn(pred.shape, generator=noise).to(pred.device)).mean()
+            return (pred * noise.to(pred.device)).mean()
         return (pred - (clean if self.options.signal == 'loss' else image)).square().mean()

@@ -67,18 +67,15 @@ class Reporter:
         entry = (manifest.read_entry(path) if path else None) or {}
         return self.opt['train'].get('oracle_cost') or entry.get('cost')
 
-    def report(self, net, kept_iteration, iterations, seconds, stopped_by, cost):
+    def report(self, net, cost, facts):
         """Measure the final net, log pictures and the table, and write the summary files.
 
         Args:
             net (nn.Module): The unlearned network.
-            kept_iteration (int): Training steps behind its weights.
-            iterations (int): Training steps done.
-            seconds (float): Time spent on unlearning, measurements of the reported sets not counted.
-            stopped_by (str): A key of summary.ENDINGS.
             cost (float): Of all processes, in image-forward-equivalents.
+            facts (dict): `iterations`, `kept_iteration`, `seconds`, `stopped_by` and `reason` of the summary.
         """
-        sets = []
+        sets, kept_iteration = [], facts['kept_iteration']
         save_img = (self.opt.get('val') or {}).get('save_img', False)
         for name, (dataset, role) in self.sets.items():
             after = self.measure(name, kept_iteration, net, save_img)
@@ -98,11 +95,8 @@ class Reporter:
             'version': __version__,
             'method': method['type'],
             'task': method.get('task', 'degradation'),
-            'iterations': iterations,
-            'kept_iteration': kept_iteration,
-            'seconds': round(seconds, 2),
+            **facts,
             'memory': round(peak_memory(self.run.device) / 2**20, 1),
-            'stopped_by': stopped_by,
             'cost': round(cost, 1),
             'cost_share': cost / oracle_cost if oracle_cost else None,
             'metrics': {metric.name: metric.entry for metric in self.evaluator.metrics},

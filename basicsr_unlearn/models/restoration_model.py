@@ -8,7 +8,9 @@ import torch
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
+from basicsr_unlearn import checkpoint
 from basicsr_unlearn.checkpoint import load_into
+from basicsr_unlearn.interruption import INTERRUPTED, interruption
 from basicsr_unlearn.models.dry_run import DryRun
 from basicsr_unlearn.models.evaluation import Evaluator
 from basicsr_unlearn.models.inference import measuring, restore
@@ -56,6 +58,50 @@ class RestorationModel(SRModel):
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
         self._tick(current_iter)
+        interruption.patient = True
+        self._leave_if_interrupted(current_iter)
+
+    def _leave_if_interrupted(self, iteration):
+        """After SIGTERM or SIGINT to any process: save, and end with status 4."""
+        asked = torch.tensor(float(interruption.asked), device=self.device)
+        if self.opt['dist']:
+            torch.distributed.all_reduce(asked)
+        if asked:
+            self._save_and_leave(iteration)
+
+    def _save_and_leave(self, iteration):
+        self.save(0, iteration)
+        get_root_logger().warning(f'Interrupted and saved at iteration {iteration}. Go on with --auto_resume.')
+        raise SystemExit(INTERRUPTED)
+
+    def validation(self, dataloader, current_iter, tb_logger, save_img=False):
+        """Measure one validation set; while training, a signal ends it after saving what was trained."""
+        if not self.is_train or self.opt['dist']:  # several processes must end together, after the next iteration
+            self.measure_set(dataloader, current_iter, tb_logger, save_img)
+            return
+        try:
+            with interruption.at_once('while validating.'):
+                self.measure_set(dataloader, current_iter, tb_logger, save_img)
+        except SystemExit:
+            self._save_and_leave(current_iter)
+
+    def measure_set(self, dataloader, current_iter, tb_logger, save_img):
+        """Measure one validation set as SRModel does."""
+        super().validation(dataloader, current_iter, tb_logger, save_img)
+
+    def save(self, epoch, current_iter):
+        """Save weights and state, and remove all but the newest `logger: keep_last` of them."""
+        super().save(epoch, current_iter)
+        keep = self.opt['logger'].get('keep_last')
+        if self.opt['rank'] == 0 and current_iter != -1:  # older files hold more of what is to be forgotten
+            checkpoint.remove_old(self.opt['path']['models'], 'net_g_', '.pth', keep)
+            checkpoint.remove_old(self.opt['path']['training_states'], '', '.state', keep)
+
+    def resume_training(self, resume_state):
+        super().resume_training(resume_state)
+        if self.opt['rank'] == 0:
+            for key in ('models', 'training_states', 'experiments_root'):
+                checkpoint.remove_half_written(self.opt['path'][key])
 
     def _tick(self, iteration):
         """In a debug run: time the iteration, and estimate the whole after the last."""

@@ -1,5 +1,7 @@
 """What a method may touch of the run that it is part of."""
 
+import math
+
 import torch
 from torch.utils.data import default_collate
 from tqdm import tqdm
@@ -24,6 +26,7 @@ class Run:
         cost (float): What this process has spent so far, in image-forward-equivalents: one training patch through a
             network = 1, a training step on it = 3.
         batch_size (int): Forget images of a training batch on this process.
+        whole_batch (int): Those of a batch on all processes.
         folder (str): experiments/NAME, where a method may keep files of its own.
         rank, world_size (int): Which of how many processes this is.
         seed (int): `manual_seed`.
@@ -37,9 +40,10 @@ class Run:
         self.logger = get_root_logger()
         self.quiet = True if model.opt['rank'] else None  # of progress bars; None: shown on terminals only
         self.cost = 0.0
-        self.batch_size = model.opt['datasets']['train']['batch_size_per_gpu']
-        self.folder = model.opt['path'].get('experiments_root')
         self.rank, self.world_size = model.opt['rank'], model.opt['world_size']
+        self.batch_size = model.opt['datasets']['train']['batch_size_per_gpu']
+        self.whole_batch = self.batch_size * self.world_size
+        self.folder = model.opt['path'].get('experiments_root')
         self.seed = model.opt['manual_seed']
 
     @property
@@ -78,7 +82,8 @@ class Run:
         names = [name for name in data if name in Batch.__dataclass_fields__]
         if not with_retain:
             names = [name for name in names if not name.startswith('retain')]
-        batch = Batch(**{name: data[name].to(self.device, non_blocking=True) for name in names})
+        images = {name: data[name].to(self.device, non_blocking=True) for name in names}
+        batch = Batch(**images, whole=self.whole_batch, first=self.rank * self.batch_size)
         if batch.retain_lq is not None and data['retain_from_original'].any():
             asked = data['retain_from_original'].to(self.device)
             batch.retain_gt[asked] = self.ask_original(batch.retain_lq[asked])
@@ -87,18 +92,25 @@ class Run:
     def batches(self, images, title, with_retain=True, first=0):
         """Yield Batches of training samples that no iteration sees, under a progress bar; the same in every run.
 
+        Each process gets its part of every batch, and all parts are of one size.
+
         Args:
-            images (int): Forget images in all, and as many retain images.
+            images (int): Forget images of all processes together, rounded up to a multiple of these, and as many
+                retain images.
             title (str): Shown beside the progress bar.
             with_retain (bool): False leaves the retain images out. Default: True.
             first (int): How many to leave out at the beginning. Default: 0.
         """
-        size = self.batch_size
+        images = math.ceil(images / self.world_size) * self.world_size
         with tqdm(total=images, initial=first, desc=title, unit='image', leave=False, disable=self.quiet) as bar:
-            for start in range(first, images, size):
-                numbers = range(FRESH + start, FRESH + min(start + size, images))
-                yield self.to_batch(default_collate([self.train_set[number] for number in numbers]), with_retain)
-                bar.update(len(numbers))
+            for start in range(first, images, self.whole_batch):
+                whole = min(self.whole_batch, images - start)
+                own = whole // self.world_size
+                numbers = range(FRESH + start + self.rank * own, FRESH + start + (self.rank + 1) * own)
+                batch = self.to_batch(default_collate([self.train_set[number] for number in numbers]), with_retain)
+                batch.whole, batch.first = whole, self.rank * own
+                yield batch
+                bar.update(whole)
 
     def fresh(self):
         """Build an untrained network_g, the same in every run with one `manual_seed`."""
@@ -130,7 +142,29 @@ class Run:
 
     def average(self, tensors):
         """Replace tensors by their means over all processes, in place; gradients that the wrapper has not seen."""
+        for tensor in tensors:
+            self.total(tensor)
+            tensor /= self.world_size
+
+    def total(self, value):
+        """Return the sum of a number, or of a tensor in place, over all processes."""
+        if self.world_size == 1:
+            return value
+        tensor = value if torch.is_tensor(value) else torch.tensor(value, dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(tensor)
+        return tensor if torch.is_tensor(value) else tensor.item()
+
+    def gather(self, images):
+        """Return the images (N, 3, H, W) of all processes as one tensor, in the order of the whole batch."""
+        if self.world_size == 1:
+            return images
+        parts = [torch.empty_like(images) for _ in range(self.world_size)]
+        torch.distributed.all_gather(parts, images.contiguous())
+        return torch.cat(parts)
+
+    def gather_objects(self, value):
+        """Return the list of what every process gave, by rank."""
+        values = [value] * self.world_size
         if self.world_size > 1:
-            for tensor in tensors:
-                torch.distributed.all_reduce(tensor)
-                tensor /= self.world_size
+            torch.distributed.all_gather_object(values, value)
+        return values

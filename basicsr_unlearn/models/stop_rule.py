@@ -5,6 +5,7 @@ import math
 import numpy as np
 import torch
 
+from basicsr_unlearn.attacks.targets import psnr
 from basicsr_unlearn.models.inference import measuring
 from basicsr_unlearn.options import level_in_db
 
@@ -13,36 +14,36 @@ class Probes:
     """Fixed patches cut from the training pairs, on which the stop rule measures; never from a reported set.
 
     Args:
-        dataset (ForgetRetainPairedDataset): The training data.
+        run (Run): Gives the training data; each process measures its part of the patches.
         number (int): Patches of each source.
-        device (torch.device): Where they are kept.
     """
 
-    def __init__(self, dataset, number, device):
-        self.pairs = {}
+    def __init__(self, run, number):
+        self.run, self.number, self.pairs = run, number, {}
+        dataset = run.train_set
         sources = {'forget': dataset.forget, **{f'retain/{name}': source for name, source in dataset.retain.items()}}
         for stream, (name, source) in enumerate(sources.items()):
             pairs = []
-            for i in range(number):
+            for i in range(run.rank, number, run.world_size):
                 rng = np.random.default_rng((dataset.seed, 2, stream, i))
                 index = i * len(source) // number  # spread over the source
                 pairs.append(dataset.read_pair(source, index, rng)[:2])
-            self.pairs[name] = tuple(torch.stack(images).to(device) for images in zip(*pairs, strict=True))
-        self.images = number * len(sources)
+            self.pairs[name] = [torch.stack(images).to(run.device) for images in zip(*pairs, strict=True)]
 
     def input_psnr(self):
         """Return the mean PSNR (dB) of the degraded forget probes."""
-        return _psnr(*self.pairs['forget'])
+        return self._mean_psnr(lambda lq: lq)['forget']
 
     def measure(self, net):
         """Return the mean PSNR (dB) of the restored probes: `forget`, and `retain/NAME` for each retain source."""
+        self.run.cost += sum(len(images[0]) for images in self.pairs.values() if images)
         with measuring(net):
-            return {name: _psnr(net(lq), gt) for name, (lq, gt) in self.pairs.items()}
+            return self._mean_psnr(net)
 
-
-def _psnr(pred, gt):
-    error = (pred.clamp(0, 1) - gt).square().flatten(1).mean(1)
-    return float((-10 * torch.log10(error + 1e-10)).mean())
+    def _mean_psnr(self, restore):
+        sums = [psnr(restore(pair[0]).clamp(0, 1), pair[1]).sum() if pair else 0.0 for pair in self.pairs.values()]
+        sums = self.run.total(torch.tensor(sums, dtype=torch.float64, device=self.run.device))
+        return dict(zip(self.pairs, (sums / self.number).tolist(), strict=True))
 
 
 class StopRule:

@@ -4,8 +4,8 @@ The JSON: {version, method, task, iterations, kept_iteration, seconds, memory, s
 {name: {type, options}}, sets: [{name, role, images, psnr: {input, original, unlearned, oracle}, ssim: {the same}, and
 so every other name of `val: metrics`}]}. Unknown values are null. PSNR in dB; `iterations` were done, `kept_iteration`
 is the one whose weights are left; `memory` is the peak in MiB, that of the GPU or of the process; `stopped_by` is a key
-of ENDINGS; `cost` in image-forward-equivalents (one training patch forward = 1, a training step on it = 3);
-`cost_share` is that cost over the oracle's.
+of ENDINGS, `reason` says in words what diverged; `cost` in image-forward-equivalents (one training patch forward = 1, a
+training step on it = 3); `cost_share` is that cost over the oracle's.
 """
 
 import json
@@ -32,7 +32,7 @@ ENDINGS = {
     'total_iter': 'total_iter was reached',
     'max_cost_share': "the cost reached its share of the oracle's training (max_cost_share)",
     'method': 'the method was done',
-    'diverged': 'a loss, gradient or probe was not finite; back to the last good weights',
+    'diverged': 'the run diverged; back to the last good weights',
 }
 
 
@@ -81,11 +81,16 @@ def to_markdown(summary):
             *_further_metrics(summary),
             f'PSNR in dB{_protocol(summary["metrics"])}. {summary["iterations"]} iterations, '
             f'{summary["seconds"]:.0f} s, {cost}.',
-            f'Stopped because {ENDINGS[summary["stopped_by"]]}.',
+            f'Stopped because {ENDINGS[summary["stopped_by"]]}.'
+            + (f' {summary["reason"]}.' if summary['reason'] else ''),
             *_claims(summary),
             '',
         ]
     )
+
+
+def _because(reason):
+    return f' ({reason})' if reason else ''
 
 
 def _protocol(metrics):

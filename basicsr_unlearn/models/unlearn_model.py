@@ -1,18 +1,19 @@
 """The BasicSR model that unlearns: it runs a method, watches its effect, stops by rule and reports."""
 
-import math
-import signal
 import time
 from collections import OrderedDict
+from contextlib import nullcontext
 from os import path as osp
 
 import torch
-from torch import distributed
 
 from basicsr.utils.registry import MODEL_REGISTRY
 from basicsr_unlearn import checkpoint
 from basicsr_unlearn.errors import Diverged, InputError
+from basicsr_unlearn.interruption import REPORT, interruption
 from basicsr_unlearn.methods import build_method
+from basicsr_unlearn.models import random_states
+from basicsr_unlearn.models.divergence import Divergence, has_finite_weights
 from basicsr_unlearn.models.reporter import Reporter
 from basicsr_unlearn.models.restoration_model import RestorationModel
 from basicsr_unlearn.models.run import Run
@@ -35,7 +36,8 @@ class UnlearnModel(RestorationModel):
 
     Raises:
         InputError: `ema_decay`, unknown options, weights that do not fit.
-        Diverged: A loss, gradient or probe is not finite; raised after the last good weights are saved.
+        Diverged: A loss, gradient, weight or probe is not finite, or gradients explode; raised after the last good
+            weights are saved.
         SystemExit: Status 0 when a rule ends the run before `total_iter`, 4 after a signal; raised after saving.
     """
 
@@ -54,25 +56,27 @@ class UnlearnModel(RestorationModel):
         self.setup_optimizers()
         self.setup_schedulers()
         self.stop = stop_options(train)
+        self.divergence = Divergence(self.stop.gradient_limit)
         self.reporter = Reporter(self.opt, self.run)
         self.oracle_cost = self.reporter.oracle_cost()
-        self.rule = self.probes = self.clock = self.stopped_by = None
-        self.seconds, self.interrupted, self.finished = 0.0, False, False
+        self.rule = self.probes = self.clock = self.stopped_by = self.reason = self.random = None
+        self.seconds, self.spent, self.finished = 0.0, 0.0, False
 
     def begin(self):
         """Measure what to compare with, cut the probes and set the method up; once, before the first step."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._note_signal)
         if not self.reporter.before:
             self.reporter.measure_before()
         self.clock = time.time()
-        self.probes = Probes(self.run.train_set, self.stop.probes, self.device)
+        self.probes = Probes(self.run, self.stop.probes)
         if self.rule is None:
-            probes = self._measure_probes()
+            probes = self.probes.measure(self.run.net)
             self.rule = StopRule(self.stop, self.probes.input_psnr(), probes, self.method.repairs)
             self.rule.judge(0, probes, self._copy_weights)
             self._log_probes(0, probes)
             self.method.setup()
+        elif len(self.random) > self.opt['rank']:  # resumed, perhaps by more processes than there were
+            random_states.restore(self.random[self.opt['rank']])
+        interruption.patient = True
 
     def feed_data(self, data):
         """Take a training batch as ForgetRetainPairedDataset makes it, or a validation pair (`lq`, `gt`)."""
@@ -85,26 +89,20 @@ class UnlearnModel(RestorationModel):
         if self.clock is None:
             self.begin()
         losses = self._gradients()
-        self.log_dict = self.reduce_loss_dict(OrderedDict(losses))
-        finite = all(map(math.isfinite, self.log_dict.values()))
-        diverged, interrupted = self._any_process(not finite, self.interrupted)
-        if diverged:
-            self.stopped_by = 'diverged'
-        else:
+        interrupted = self._reduce(losses)
+        self.reason = self.divergence.judge(self.log_dict)
+        if self.reason is None:
             if losses:
                 self.optimizer_g.step()
             self.method.edit_weights()
             self._look(current_iter)
         now = time.time()
         self.seconds, self.clock = self.seconds + now - self.clock, now
-        self._tick(self.opt['train']['total_iter'] if self.stopped_by else current_iter)
-        if self.stopped_by:
-            self.finish(current_iter)
-            self._leave()
+        self._tick(self.opt['train']['total_iter'] if self.stopped_by or self.reason else current_iter)
+        if self.stopped_by or self.reason:
+            self._end(current_iter)
         if interrupted:
-            self.save(0, current_iter)
-            self.run.logger.warning(f'Interrupted and saved at iteration {current_iter}. Go on with --auto_resume.')
-            raise SystemExit(4)
+            self._save_and_leave(current_iter)
 
     def _gradients(self):
         """Fill the gradients in; return the losses and `grad_norm`, nothing for a step that only edits weights."""
@@ -117,39 +115,41 @@ class UnlearnModel(RestorationModel):
         gradients = [p.grad for p in self.run.net.parameters() if p.grad is not None]
         return {**losses, 'grad_norm': torch.nn.utils.get_total_norm(gradients)}
 
+    def _reduce(self, losses):
+        """Average the losses over all processes, for the log and for what is decided; return whether to leave.
+
+        One message carries all that the processes must agree on: so they end together.
+        """
+        values = [value.detach().double().mean() for value in losses.values()]
+        rest = torch.tensor([self.run.cost, float(interruption.asked)], dtype=torch.float64, device=self.device)
+        *values, cost, asked = self.run.total(torch.stack([*values, *rest])).tolist()
+        self.log_dict = OrderedDict(zip(losses, [value / self.opt['world_size'] for value in values], strict=True))
+        self.spent = cost
+        return asked > 0
+
     def _look(self, iteration):
         """Measure the probes when it is time, and let the rule judge them."""
-        spent = self._spent()
+        share = self.stop.max_cost_share
+        spent = share is not None and self.spent >= share * self.oracle_cost
         last = iteration >= self.opt['train']['total_iter'] or self.method.done or spent
         if iteration % self.stop.every and not last:
             return
-        probes = self._measure_probes()
+        self._check_weights()
+        if self.reason:
+            return
+        probes = self.probes.measure(self.run.net)
         self.stopped_by = self.rule.judge(iteration, probes, self._copy_weights)
+        if self.stopped_by == 'diverged':
+            self.reason = 'a probe is not finite'
         if self.stopped_by is None and self.method.done:
             self.stopped_by = 'method'
         if self.stopped_by is None and spent:
             self.stopped_by = 'max_cost_share'
         self._log_probes(iteration, probes)
 
-    def _spent(self):
-        """Return whether `stop: max_cost_share` is reached, on every process alike."""
-        share = self.stop.max_cost_share
-        return share is not None and self._total_cost() >= share * self.oracle_cost
-
-    def _total_cost(self):
-        """Return what all processes have spent together; they spend unlike sums."""
-        if not self.opt['dist']:
-            return self.run.cost
-        total = torch.tensor(self.run.cost, dtype=torch.float64, device=self.device)
-        distributed.all_reduce(total)
-        return total.item()
-
-    def _measure_probes(self):
-        self.run.cost += self.probes.images
-        probes = [self.probes.measure(self.run.net)]
-        if self.opt['dist']:  # one opinion for all processes
-            distributed.broadcast_object_list(probes, src=0)
-        return probes[0]
+    def _check_weights(self):
+        if self.run.total(float(not has_finite_weights(self.run.net))):
+            self.reason = 'a weight is not finite'
 
     def _log_probes(self, iteration, probes):
         goal = '' if self.rule.level is None else f' (goal {self.rule.level:.2f})'
@@ -161,61 +161,53 @@ class UnlearnModel(RestorationModel):
         )
         log_probes(iteration, probes, self.get_current_learning_rate()[0])
 
+    def _end(self, iteration):
+        """Finish the run before `total_iter`, and end `train_pipeline` on every process."""
+        if self.reason:
+            self.stopped_by, self.reason = 'diverged', f'{self.reason} at iteration {iteration}'
+        kept = self.finish(iteration)
+        if self.reason:
+            raise Diverged(
+                f'{self.reason}. The weights of iteration {kept} are saved. Lower train: optim_g: lr or bound the loss.'
+            )
+        raise SystemExit(0)
+
     def finish(self, iteration):
-        """Go back to the state to keep, save it, measure it and report."""
+        """Go back to the state to keep, save it, measure it and report; return the iteration of that state."""
         kept = self.rule.keep()
         self.run.net.load_state_dict(kept['weights'])
         if kept['iter'] != iteration:
             self.run.logger.warning(
-                f'Stopped at iteration {iteration} by {self.stopped_by}; back to the weights of '
+                f'Stopped at iteration {iteration} by {self.reason or self.stopped_by}; back to the weights of '
                 f'iteration {kept["iter"]}.'
             )
         self.method.export(self.run.net)
         self.save_network(self.net_g, 'net_g', -1)
-        cost = self._total_cost()
-        self.reporter.report(self.run.net, kept['iter'], iteration, self.seconds, self.stopped_by, cost)
+        cost = self.run.total(self.run.cost)
+        facts = {'iterations': iteration, 'kept_iteration': kept['iter'], 'seconds': round(self.seconds, 2)}
+        facts.update(stopped_by=self.stopped_by, reason=self.reason)
+        with interruption.at_once(REPORT) if not self.opt['dist'] else nullcontext():
+            self.reporter.report(self.run.net, cost, facts)
         self.finished = True
-
-    def _leave(self):
-        """End `train_pipeline` before `total_iter`, on every process."""
-        if self.stopped_by == 'diverged':
-            raise Diverged(
-                'a loss, gradient or probe is not finite. The last good weights are saved; lower the learning '
-                'rate or bound the loss.'
-            )
-        raise SystemExit(0)
-
-    def _note_signal(self, number, frame):
-        """Ask for a stop after the current iteration; a second signal ends at once."""
-        signal.signal(number, signal.SIG_DFL)
-        self.interrupted = True
-
-    def _any_process(self, *flags):
-        """Return for each flag whether it is set on any process."""
-        if not self.opt['dist']:
-            return flags
-        together = torch.tensor(flags, dtype=torch.int32, device=self.device)
-        distributed.all_reduce(together, distributed.ReduceOp.MAX)
-        return [bool(flag) for flag in together.tolist()]
+        return kept['iter']
 
     def _copy_weights(self):
         return {key: value.detach().clone() for key, value in self.run.net.state_dict().items()}
 
-    def validation(self, dataloader, current_iter, tb_logger, save_img=False):
+    def measure_set(self, dataloader, current_iter, tb_logger, save_img):
         """Measure one validation set; BasicSR's way when testing, and by role while unlearning."""
         if not self.is_train:
-            super().validation(dataloader, current_iter, tb_logger, save_img)
+            super().measure_set(dataloader, current_iter, tb_logger, save_img)
         elif not self.finished:  # the final measurement is part of the report
             self.reporter.measure(dataloader.dataset.opt['name'], current_iter, self.run.net, save_img)
 
     def save(self, epoch, current_iter):
         """Save weights and state; at the end of the run (-1), finish it."""
         if current_iter != -1:
+            self._check_weights()
+            if self.reason:
+                self._end(current_iter)
             super().save(epoch, current_iter)
-            if self.opt['rank'] == 0:  # older files hold more of what is to be forgotten
-                keep = self.opt['logger'].get('keep_last')
-                checkpoint.remove_old(self.opt['path']['models'], 'net_g_', '.pth', keep)
-                checkpoint.remove_old(self.opt['path']['training_states'], '', '.state', keep)
         elif not self.finished:
             if self.clock is None:
                 self.begin()
@@ -223,8 +215,8 @@ class UnlearnModel(RestorationModel):
             self.finish(int(self.opt['train']['total_iter']))
 
     def save_training_state(self, epoch, current_iter):
-        """Save what resume needs: BasicSR's state, and that of the method, the stop rule and the report."""
-        cost = self._total_cost() / self.opt['world_size']
+        """Save what resume needs: BasicSR's state, and what method, rules, report and generators know."""
+        cost, random = self.run.total(self.run.cost), self.run.gather_objects(random_states.collect())
         if self.opt['rank'] > 0:
             return
         state = {
@@ -235,10 +227,11 @@ class UnlearnModel(RestorationModel):
             'unlearn': {
                 'method': self.method.state_dict(),
                 'rule': self.rule.state_dict(),
+                'divergence': self.divergence.state_dict(),
                 'before': self.reporter.before,
-                'cost': cost,  # the mean of the processes
+                'cost': cost,  # of all processes
                 'seconds': self.seconds,
-                'random': torch.get_rng_state(),
+                'random': random,  # of each process
             },
         }
         checkpoint.atomic_save(state, osp.join(self.opt['path']['training_states'], f'{current_iter}.state'))
@@ -249,6 +242,7 @@ class UnlearnModel(RestorationModel):
         self.method.load_state_dict(state['method'])
         self.rule = StopRule(self.stop, 0.0, {}, self.method.repairs)
         self.rule.load_state_dict(state['rule'])
+        self.divergence.load_state_dict(state['divergence'])
         self.reporter.before = state['before']
-        self.run.cost, self.seconds = state['cost'], state['seconds']
-        torch.set_rng_state(state['random'].cpu())
+        self.run.cost, self.seconds = state['cost'] / self.opt['world_size'], state['seconds']
+        self.random = state['random']

@@ -1,0 +1,66 @@
+"""SIGTERM and SIGINT: a run ends with status 4, during training after the iteration and with everything saved."""
+
+import os
+import signal
+from contextlib import contextmanager
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+INTERRUPTED = 4  # exit status
+START = 'before the first iteration: nothing is saved, the same command starts anew.'
+REPORT = 'while the result was measured: models/net_g_latest.pth is saved, and --auto_resume measures it again.'
+
+
+class Interruption:
+    """What the two signals do: note the wish during training, else end at once. A second one ends the process.
+
+    Attributes:
+        asked (bool): Whether one of the signals has come.
+        patient (bool): Whether somebody looks at `asked`, as training does after every iteration.
+        words (str): What is said where nobody does.
+    """
+
+    def __init__(self):
+        self.asked, self.patient, self.words = False, False, START
+
+    def handle(self):
+        """Handle the signals from now on."""
+        self.__init__()
+        for number in SIGNALS:
+            signal.signal(number, self._note)
+
+    @contextmanager
+    def guard(self):
+        """Leave the signals afterwards to those who handled them before."""
+        before = [signal.getsignal(number) for number in SIGNALS]
+        try:
+            yield
+        finally:
+            for number, handler in zip(SIGNALS, before, strict=True):
+                signal.signal(number, handler)
+
+    @contextmanager
+    def at_once(self, words):
+        """End at once, with these words, as long as the context lasts."""
+        before = self.patient, self.words
+        self.patient, self.words = False, words
+        try:
+            yield
+        finally:
+            self.patient, self.words = before
+
+    def _note(self, number, frame):
+        self.asked = True
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+        if not self.patient:
+            os.write(2, f'basicsr: interrupted {self.words}\n'.encode())
+            raise SystemExit(INTERRUPTED)
+
+
+interruption = Interruption()  # of this process
+
+
+def leave_to_parent():
+    """Ignore the signals in a worker of a data loader: they reach the whole group, and the run still needs data."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
