@@ -225,6 +225,25 @@ def _worker_init_fn(original, worker_id, num_workers, rank, seed):
     original(worker_id, num_workers, rank, seed)
 
 
+@_shim('run', 'basicsr.data.prefetch_dataloader:PrefetchGenerator')
+def _prefetch(original, self):
+    """With `prefetch_mode: cpu` an error in the thread that reads ahead left the run waiting for ever."""
+    try:
+        original(self)
+    except BaseException as error:
+        self.error = error
+        self.queue.put(None)
+
+
+@_shim('__next__', 'basicsr.data.prefetch_dataloader:PrefetchGenerator')
+def _next_prefetched(original, self):
+    """Raise that error where the data are wanted."""
+    try:
+        return original(self)
+    except StopIteration:
+        raise getattr(self, 'error', None) or StopIteration from None
+
+
 @_shim('parse_options', 'basicsr.utils.options', 'basicsr.train', 'basicsr.test')
 def _parse_options(original, root_path, is_train=True):
     """Expand `~` and `${NAME}` in every path, and check the input before `train_pipeline` creates anything."""

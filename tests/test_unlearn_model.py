@@ -178,24 +178,24 @@ class Spoils(UnlearnMethod):
     [
         ('loss', 3, 2, 'l_forget is inf at iteration 3'),
         ('gradient', 3, 2, 'grad_norm is nan at iteration 3'),
-        ('weight', 4, 2, 'a weight is not finite at iteration 4'),
+        ('weight', 3, 2, 'a weight is not finite at iteration 3'),
         ('explosion', 13, 12, 'more than 1000 times the largest of the first 10 iterations, '),
     ],
 )
 def test_divergence_ends_with_status_3_and_good_weights(
     options, run, capsys, harm, iteration, kept, words, monkeypatch
 ):
-    monkeypatch.setattr(Spoils, 'harm', harm)
+    Spoils.harm = harm
     METHOD_REGISTRY.register(Spoils)
     try:
         options['train'].update(method={'type': 'Spoils'}, total_iter=20)
-        options['logger']['save_checkpoint_freq'] = 4
+        options['logger']['save_checkpoint_freq'] = 3
         status, home = run(options)
     finally:
         del METHOD_REGISTRY._obj_map['Spoils']
     result = summary(home)
     assert status == 3 and result['stopped_by'] == 'diverged'
-    assert (result['iterations'], result['kept_iteration']) in ((iteration, kept), (3, 2))
+    assert (result['iterations'], result['kept_iteration']) == (iteration, kept)
     assert words in result['reason'] and result['reason'].endswith(f'iteration {result["iterations"]}')
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith('basicsr: error: diverged: ') and words in error
