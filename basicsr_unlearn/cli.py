@@ -9,14 +9,15 @@ from os import path as osp
 
 import torch
 
-from basicsr_unlearn import __version__, checkpoint, compat, recipes, restore_folder
+from basicsr_unlearn import __version__, checkpoint, compat, full_disk, recipes, restore_folder
 from basicsr_unlearn.bench import add_command as add_bench
 from basicsr_unlearn.errors import Diverged, InputError
 
-OK, BAD_INPUT, DIVERGED = 0, 2, 3
+OK, FAILED, BAD_INPUT, DIVERGED = 0, 1, 2, 3
 REQUIRED = (('name', str), ('model_type', str), ('num_gpu', (int, str)), ('datasets', dict), ('path', dict))
 STATUS = """exit status:
   0  finished, or stopped by a rule of the option file
+  1  failed, for example on a full disk; what was saved before is whole
   2  bad input: one line says which option and what to do; nothing was created
   3  diverged: the last good weights are saved
   4  interrupted by a signal, after saving; go on with --auto_resume"""
@@ -37,6 +38,10 @@ def main(argv=None):
         return _fail(f'{_last_line(error)}', BAD_INPUT)
     except Diverged as error:
         return _fail(f'diverged: {error}', DIVERGED)
+    except OSError as error:
+        if error.errno not in full_disk.REASONS:
+            raise
+        return _fail(full_disk.explain(error), FAILED)
 
 
 def train(options):
