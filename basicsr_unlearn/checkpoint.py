@@ -4,10 +4,12 @@ import hashlib
 import os
 import pickle
 import re
+from contextlib import suppress
 from os import path as osp
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
 
 from basicsr_unlearn.errors import InputError
 
@@ -23,31 +25,54 @@ def resolve(path):
 
 
 def atomic_save(content, path):
-    """torch.save to a temporary file beside `path`, flushed to disk, then renamed: `path` is old or new, never half."""
-    atomic(path, lambda temporary: torch.save(content, temporary))
-
-
-def atomic_write(text, path):
-    """Write a text file as `atomic_save` does."""
+    """Write with torch.save: `path` is old or new, never half."""
 
     def write(temporary):
-        with open(temporary, 'w', encoding='utf-8') as file:
-            file.write(text)
+        with open(temporary, 'wb') as file:  # torch, handed a name, hides the reason of a failure
+            torch.save(content, file)
+
+    atomic(path, write)
+
+
+def atomic_write(content, path):
+    """Write text or bytes as `atomic_save` does."""
+    content = content.encode() if isinstance(content, str) else content
+
+    def write(temporary):
+        with open(temporary, 'wb') as file:
+            file.write(content)
 
     atomic(path, write)
 
 
 def atomic(path, write):
-    """Let `write` make a temporary file beside `path`, flush it to disk and rename it: `path` is old or new."""
+    """Let `write` make a temporary file beside `path`, flush it to disk and rename it: `path` is old or new.
+
+    Raises:
+        OSError: It cannot be written; `filename` is `path`, which is as it was before.
+    """
     temporary = f'{path}.{os.getpid()}.tmp'
     try:
         write(temporary)
-        with open(temporary, 'rb') as file:
-            os.fsync(file.fileno())
+        _flush(temporary)
         os.replace(temporary, path)
+        _flush(osp.dirname(path) or '.')  # the new name
+    except Exception as error:
+        reason = error
+        while reason and not isinstance(reason, OSError):  # torch.save's own complaint follows that of the file
+            reason = reason.__context__
+        if reason is None:
+            raise
+        raise OSError(reason.errno, reason.strerror or str(reason), path) from error
     finally:
-        if osp.exists(temporary):
+        with suppress(OSError):
             os.remove(temporary)
+
+
+def _flush(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
 
 
 def read_weights(path, option, param_key='params', fallback=False, known=()):
@@ -197,12 +222,7 @@ def convert(source, target, param_key='params'):
 
 def save_safetensors(weights, path):
     """Write tensors as .safetensors, atomically."""
-
-    def write(temporary):
-        save_file(weights, temporary)
-        os.chmod(temporary, 0o644)  # safetensors leaves it readable for its owner alone
-
-    atomic(path, write)
+    atomic_write(serialize(weights), path)
 
 
 def save_half(weights, path):

@@ -7,7 +7,7 @@ import sys
 from importlib.metadata import entry_points
 from os import path as osp
 
-from basicsr_unlearn import __version__, checkpoint, compat, processes, recipes, restore_folder
+from basicsr_unlearn import __version__, checkpoint, compat, full_disk, processes, recipes, restore_folder
 from basicsr_unlearn.bench import add_command as add_bench
 from basicsr_unlearn.errors import Diverged, InputError
 from basicsr_unlearn.interruption import interruption
@@ -37,6 +37,10 @@ def main(argv=None):
         return _fail(f'{_last_line(error)}', BAD_INPUT)
     except Diverged as error:
         return _fail(f'diverged: {error}', DIVERGED)
+    except OSError as error:
+        if error.errno not in full_disk.REASONS:
+            raise
+        return _fail(full_disk.explain(error), FAILED)
 
 
 def train(options):

@@ -14,6 +14,8 @@ import warnings
 
 import torch
 
+from basicsr_unlearn import full_disk
+
 checks = []  # called with every parsed option tree before anything is created; preflight.py adds itself
 _tb_writers = []
 _shims = []
@@ -143,9 +145,8 @@ def _save(original, *args, **kwargs):
     base_model.torch = _TorchWithAtomicSave() if base_model.torch is torch else base_model.torch
     base_model.torch.error = None
     original(*args, **kwargs)
-    error = base_model.torch.error
-    if error is not None:
-        raise OSError(f'Saving failed three times: {error}') from error
+    if base_model.torch.error is not None:
+        raise base_model.torch.error
 
 
 @_shim('load_resume_state', 'basicsr.train')
@@ -258,8 +259,20 @@ def _parse_options(original, root_path, is_train=True):
     return opt, args
 
 
+@_shim('get_root_logger', 'basicsr.train', 'basicsr.test')
+def _get_root_logger(original, **kwargs):
+    """A log file that cannot be written prints a traceback for every line."""
+    logger = original(**kwargs)
+    full_disk.quieten(logger)
+    return logger
+
+
 @_shim('init_tb_logger', 'basicsr.utils.logger', 'basicsr.utils', 'basicsr.train')
 def _init_tb_logger(original, log_dir):
-    """Only `validation` is handed the writer; a second writer on one folder makes the live page drop events."""
-    _tb_writers.append(original(log_dir))
+    """Only `validation` is handed the writer; a second writer on one folder makes the live page drop events.
+
+    Its thread ends on a full disk, and with it the run at the next value.
+    """
+    writer = original(log_dir)
+    _tb_writers.append(writer and full_disk.TensorBoard(writer))
     return _tb_writers[-1]

@@ -152,6 +152,8 @@ def _check_datasets(datasets, task):
     check_choice('datasets: train: type', train.get('type'), ['ForgetRetainPairedDataset'])
     check_keys('datasets: train', train, LOADER + ('forget', 'retain'))
     _require('datasets: train', train, ('num_worker_per_gpu',))
+    if train.get('persistent_workers') and not train['num_worker_per_gpu']:
+        raise InputError('datasets: train: persistent_workers: needs num_worker_per_gpu above 0. Set it to false.')
     for key in ('batch_size_per_gpu', 'gt_size'):
         if not isinstance(train.get(key), int) or train[key] < 1:
             raise InputError(f'datasets: train: {key}: {train.get(key)} must be a positive whole number.')

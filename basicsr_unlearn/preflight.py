@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from basicsr.models import lr_scheduler
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY
-from basicsr_unlearn import checkpoint, compat, manifest, option_tree, options
+from basicsr_unlearn import checkpoint, compat, full_disk, manifest, option_tree, options
 from basicsr_unlearn.data.lmdb_files import UNREADABLE, read_meta_info
 from basicsr_unlearn.data.pairing import find_pairs, is_lmdb
 from basicsr_unlearn.data.sources import check_sizes, image_files
@@ -230,6 +230,8 @@ def check_network(opt):
             strict = name == 'oracle' or path.get('strict_load_g', True)
             checkpoint.load_into(net, weights, option, path.get(f'param_key_{name}', 'params'), strict)
             cost = (manifest.read_entry(weights) or {}).get('cost') if name == 'oracle' else None
+    if opt['is_train']:
+        full_disk.check_room(path['experiments_root'], net)
     if (
         unlearning
         and options.stop_options(opt['train']).max_cost_share

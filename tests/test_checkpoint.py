@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 import os
@@ -177,14 +178,14 @@ def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
     path = str(tmp_path / 'w.pth')
     checkpoint.atomic_save({'a': 1}, path)
 
-    def disk_full(content, temporary):
-        with open(temporary, 'wb') as file:
-            file.write(b'half')
-        raise OSError('No space left on device')
+    def disk_full(content, file):
+        file.write(b'half')
+        raise OSError(errno.ENOSPC, 'No space left on device')
 
     monkeypatch.setattr(checkpoint.torch, 'save', disk_full)
-    with pytest.raises(OSError, match='No space left'):
+    with pytest.raises(OSError, match='No space left') as error:
         checkpoint.atomic_save({'a': 2}, path)
+    assert error.value.filename == path
     monkeypatch.undo()
     assert torch.load(path) == {'a': 1} and os.listdir(tmp_path) == ['w.pth']
 

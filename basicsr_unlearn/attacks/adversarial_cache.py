@@ -1,5 +1,6 @@
 """Adversarial examples on disk, crafted once and drawn from during the run."""
 
+import errno
 import glob
 import hashlib
 import json
@@ -15,6 +16,7 @@ import torch
 from basicsr_unlearn.errors import InputError
 
 OPTION = 'train: method: cache_images'
+SPARE = 1 << 20  # bytes that must be free
 COST = b'cost'  # where the file keeps what its samples cost
 
 
@@ -40,7 +42,8 @@ class AdversarialCache:
         rank (int): Of this process. Default: 0.
 
     Raises:
-        InputError: The disk is full.
+        InputError: The disk has too little room.
+        OSError: The disk is full, now or later.
     """
 
     def __init__(self, folder, settings, images, size, rank=0):
@@ -52,7 +55,7 @@ class AdversarialCache:
                     shutil.rmtree(other)
         os.makedirs(folder, exist_ok=True)
         self._take_over()
-        needed = 2 * int(np.prod(self.shape)) * images + (1 << 20)
+        needed = 2 * int(np.prod(self.shape)) * images + SPARE
         free = shutil.disk_usage(folder).free
         if needed > free and not osp.isdir(self.path):
             raise InputError(
@@ -74,9 +77,14 @@ class AdversarialCache:
     @contextmanager
     def _begin(self, path, write=False):
         """Open a file for one transaction: nothing is left open for a process that ends in the middle of a run."""
-        with lmdb.open(path, map_size=self.map_size, readonly=not write, lock=write) as store:
-            with store.begin(write=write) as transaction:
-                yield transaction
+        if write and shutil.disk_usage(osp.dirname(path)).free < SPARE:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)  # LMDB's lock would end the process
+        try:
+            with lmdb.open(path, map_size=self.map_size, readonly=not write, lock=write) as store:
+                with store.begin(write=write) as transaction:
+                    yield transaction
+        except lmdb.Error as error:
+            raise OSError(errno.EIO, str(error), path) from error
 
     def _take_over(self):
         """Move a cache of the same key here from where BasicSR has archived the experiment of the same name."""

@@ -1,13 +1,16 @@
 """Measuring restorers on whole validation sets, and the pictures of it."""
 
+import os
 from os import path as osp
 
+import cv2
 import numpy as np
 import torch
 import torch.distributed
 from tqdm import tqdm
 
-from basicsr.utils import imwrite, tensor2img
+from basicsr.utils import tensor2img
+from basicsr_unlearn.checkpoint import atomic_write
 from basicsr_unlearn.data.pairing import stem_of
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.metrics.chosen import choose_metrics, with_table
@@ -72,7 +75,7 @@ class Evaluator:
                 totals += self._measure(nets, item, form, known)
             if save_to:
                 for result in self._restore(nets, item['lq'], WHOLE, known).values():
-                    imwrite(_to_array(result), save_to(name))
+                    _write(_to_array(result), save_to(name))
         if self.world_size > 1:
             totals = totals.to(self.device)
             torch.distributed.all_reduce(totals)
@@ -132,3 +135,9 @@ def _cut(image, crop):
 def _to_array(image, float_rgb=False):
     """Return an image (1, 3, H, W) or (3, H, W) in [0, 1] as (H, W, 3): uint8 BGR, or float32 RGB."""
     return tensor2img([image], rgb2bgr=not float_rgb, out_type=np.float32 if float_rgb else np.uint8)
+
+
+def _write(image, path):
+    """Write an 8-bit BGR picture, whole or not at all."""
+    os.makedirs(osp.dirname(path), exist_ok=True)
+    atomic_write(cv2.imencode(osp.splitext(path)[1], image)[1].tobytes(), path)
