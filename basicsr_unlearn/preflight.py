@@ -12,9 +12,8 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from basicsr.models import lr_scheduler
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY
-from basicsr_unlearn import checkpoint, compat, manifest, option_tree, options
+from basicsr_unlearn import checkpoint, manifest, optimization, option_tree, options
 from basicsr_unlearn.data.lmdb_files import UNREADABLE, read_meta_info
 from basicsr_unlearn.data.pairing import find_pairs, is_lmdb
 from basicsr_unlearn.data.sources import check_sizes, image_files
@@ -23,7 +22,6 @@ from basicsr_unlearn.methods import method_class, method_options
 from basicsr_unlearn.metrics.chosen import choose_metrics, with_table
 
 ALL_PIXELS = 1000  # files; above that, only headers are read
-OUR_DATASETS = ('ForgetRetainPairedDataset', *option_tree.SETS)
 
 
 def check(opt):
@@ -36,10 +34,7 @@ def check(opt):
     Raises:
         InputError: One line that names the option, the value and the remedy.
     """
-    ours = any(
-        isinstance(section, dict) and section.get('type') in OUR_DATASETS for section in opt['datasets'].values()
-    )
-    if opt.get('model_type') not in options.OUR_MODELS and not ours:
+    if not option_tree.is_ours(opt):
         return
     check_options(opt)
     check_data({f'datasets: {key}': section for key, section in opt['datasets'].items()}, opt['rank'] == 0)
@@ -49,14 +44,21 @@ def check(opt):
 
 def check_options(opt):
     """Check what needs no look at files: keys, types, the method, the optimizer, the metrics."""
-    unlearning = opt.get('model_type') == 'UnlearnModel' and opt['is_train']
+    for key, section in opt['datasets'].items():
+        option_tree.check_dataset(f'datasets: {key}', section)
+    if opt.get('model_type') not in options.OUR_MODELS:
+        return
+    option_tree.check_sections(opt)
+    unlearning = opt['model_type'] == 'UnlearnModel' and opt['is_train']
     if unlearning:
         option_tree.check_unlearn_options(opt)
         _check_method(opt['train']['method'], opt['datasets']['train'].get('retain'))
-        _check_optimization(opt['train'])
-    if opt.get('model_type') in options.OUR_MODELS:
-        options.check_speed_options(opt.get('train') or {}, opt['num_gpu'], opt['dist'])
-        _check_metrics(opt, unlearning)
+    if opt['is_train']:
+        optimization.build(opt['train'])
+    if opt['num_gpu'] and not torch.cuda.is_available():
+        raise InputError(f'num_gpu: {opt["num_gpu"]}: torch finds no GPU here. Set num_gpu: auto, or 0.')
+    options.check_speed_options(opt.get('train') or {}, opt['num_gpu'], opt['dist'])
+    _check_metrics(opt, unlearning)
 
 
 def _check_metrics(opt, unlearning):
@@ -96,20 +98,6 @@ def _check_method(section, retain, option='train: method'):
             raise InputError(f'{name}: {error}') from None
 
 
-def _check_optimization(train):
-    """Check optimizer and scheduler, which BasicSR builds only after it has made its folders."""
-    for option, kinds, owner in (
-        ('optim_g', compat.OPTIMIZERS, torch.optim),
-        ('scheduler', ('MultiStepLR', 'MultiStepRestartLR', 'CosineAnnealingRestartLR'), lr_scheduler),
-    ):
-        section = dict(train[option])
-        kind = section.pop('type', None)
-        options.check_choice(f'train: {option}: type', kind, kinds)
-        cls = getattr(owner, 'MultiStepRestartLR' if kind == 'MultiStepLR' else kind)
-        known = [name for name in signature(cls).parameters if name not in ('params', 'optimizer', 'last_epoch')]
-        options.check_keys(f'train: {option}', section, known)
-
-
 def check_data(sections, open_images=True):
     """Build the data sets of `{option: section}`, and open their images, unless another process does."""
     files = []
@@ -123,9 +111,8 @@ def _check_dataset(option, section):
     """Build a data set; return the (pair of) image files that it will read, and the patch size that they must hold."""
     kind = section.get('type')
     options.check_choice(f'{option}: type', kind, [name for name, _ in DATASET_REGISTRY])
-    if not section.get('name'):
-        raise InputError(f'{option}: name: is missing.')
-    option_tree.check_dataset_keys(option, section)
+    options.check_name(f'{option}: name', section.get('name'))
+    option_tree.check_dataset(option, section)
     files = []
     if kind == 'PairedImageDataset':  # BasicSR's own words name no file
         if is_lmdb(section):

@@ -197,7 +197,7 @@ CASES = {
     'no share': (put('train:stop:max_cost_share', 0.01), ['max_cost_share', 'oracle_cost']),
     'unknown network': (put('network_g:type', 'PromptIRR'), ['Did you mean PromptIR?']),
     'unknown bound': (put('train:method:forget_opt', {'type': 'AscentLoss', 'bound': 'off'}), ['bound: off', 'Choose']),
-    'number as text': (put('train:optim_g:lr', '1e-4'), ['optim_g: lr: 1e-4', '!!float']),
+    'number as text': (put('train:optim_g:lr', '10'), ["optim_g: lr: '10'", 'without quotes']),
     'misspelt in optim_g': (put('train:optim_g:weight_decy', 0.1), ['Did you mean weight_decay?']),
     'unknown optimizer': (put('train:optim_g:type', 'AdamV'), ['optim_g: type: AdamV', 'Did you mean Adam']),
     'unknown scheduler': (
