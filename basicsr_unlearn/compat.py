@@ -224,7 +224,7 @@ def _parse_options(original, root_path, is_train=True):
     Then expand `~` and `${NAME}` in every path, and check the input before `train_pipeline` creates anything.
     """
     from basicsr_unlearn import option_file, option_tree
-    from basicsr_unlearn.options import prepare
+    from basicsr_unlearn.options import check_outside, prepare
 
     found = option_file.arguments()
     if found is None:
@@ -236,6 +236,7 @@ def _parse_options(original, root_path, is_train=True):
         opt, args = original(root_path, is_train=is_train)
     finally:
         sys.argv, _forced[:] = saved, []
+    check_outside('-opt', found.opt, opt['path'].get('experiments_root'))
     prepare(opt, args.debug)
     for check in checks:
         check(opt)

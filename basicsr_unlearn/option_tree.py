@@ -150,6 +150,7 @@ def check_unlearn_options(opt):
 def check_dataset(option, section):
     """Check the keys of a data set of ours, and the kinds of the values of any."""
     kind = section.get('type')
+    check_values(option, section, {'type': LOADER['type']})
     if kind in SETS:
         check_keys(option, section, [*LOADER, 'role', *SETS[kind]])
     check_values(option, section, {**LOADER, **SOURCE, **SETS.get(kind, {})})

@@ -48,6 +48,12 @@ def check_name(option, name):
         )
 
 
+def check_outside(option, file, folder):
+    """Raise InputError for a file in the folder of the run, which BasicSR renames before it begins anew."""
+    if folder and os.path.realpath(file).startswith(os.path.realpath(folder) + os.sep):
+        raise InputError(f'{option}: {file}: lies in {folder}, which a new run renames. Copy it elsewhere.')
+
+
 def check_keys(option, section, known):
     """Raise InputError for a section that is no mapping or has a key that is not known."""
     if not isinstance(section, dict):

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY
+from basicsr.utils.registry import DATASET_REGISTRY, LOSS_REGISTRY
 from basicsr_unlearn import checkpoint, manifest, optimization, option_tree, options
 from basicsr_unlearn.data.lmdb_files import UNREADABLE, read_meta_info
 from basicsr_unlearn.data.pairing import find_pairs, is_lmdb
@@ -20,6 +20,7 @@ from basicsr_unlearn.data.sources import check_sizes, image_files
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.methods import method_class, method_options
 from basicsr_unlearn.metrics.chosen import choose_metrics, with_table
+from basicsr_unlearn.network import build_network_g
 
 ALL_PIXELS = 1000  # files; above that, only headers are read
 
@@ -125,7 +126,7 @@ def _check_dataset(option, section):
         dataset = DATASET_REGISTRY.get(kind)(deepcopy(section))
     except InputError:
         raise
-    except (AssertionError, OSError, KeyError, ValueError) as error:
+    except (AssertionError, OSError, KeyError, TypeError, ValueError) as error:
         hint = ' PairedFilesDataset pairs files of different names.' if kind == 'PairedImageDataset' else ''
         raise InputError(f'{option}: {type(error).__name__}: {" ".join(str(error).split())}{hint}') from None
     patch = getattr(dataset, 'size', None)
@@ -166,6 +167,8 @@ def _check_files(files):
 
 
 def _image_size(path, fully):
+    if not osp.isfile(path):
+        raise InputError(f'{path}: is no file. Replace it or take it out of the data set.')
     try:
         with Image.open(path) as image:
             if fully:
@@ -173,28 +176,6 @@ def _image_size(path, fully):
             return image.size
     except UNREADABLE:
         raise InputError(f'{path}: cannot be read as an image. Replace it or take it out of the data set.') from None
-
-
-def build_network_g(section):
-    """Build the network of a section `network_g`, which BasicSR does without looking at the keys.
-
-    Args:
-        section (dict): `type` and the arguments. Never changed.
-
-    Raises:
-        InputError: An unknown type, an unknown argument, or arguments that the network refuses.
-    """
-    section = dict(section or {})
-    kind = section.pop('type', None)
-    options.check_choice('network_g: type', kind, [name for name, _ in ARCH_REGISTRY])
-    cls = ARCH_REGISTRY.get(kind)
-    if not any(p.kind is p.VAR_KEYWORD for p in signature(cls).parameters.values()):
-        options.check_keys('network_g', section, list(signature(cls).parameters))
-    try:
-        return cls(**section)
-    except Exception as error:  # networks of other packages complain in their own ways
-        reason = ' '.join(str(error).split()) or type(error).__name__
-        raise InputError(f'network_g: {kind}: {reason}') from None
 
 
 def check_network(opt):
@@ -214,6 +195,7 @@ def check_network(opt):
         weights = path.get(f'pretrain_network_{name}')
         option = 'path: pretrain_network_' + ('g' if name == 'original' else name)
         if weights and not (resuming and name == 'g'):
+            options.check_outside(option, weights, None if resuming else path.get('experiments_root'))
             strict = name == 'oracle' or path.get('strict_load_g', True)
             checkpoint.load_into(net, weights, option, path.get(f'param_key_{name}', 'params'), strict)
             cost = (manifest.read_entry(weights) or {}).get('cost') if name == 'oracle' else None

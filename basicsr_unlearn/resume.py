@@ -7,8 +7,9 @@ from os import path as osp
 
 import torch
 
-from basicsr_unlearn import checkpoint, optimization, preflight
+from basicsr_unlearn import checkpoint, optimization
 from basicsr_unlearn.errors import InputError
+from basicsr_unlearn.network import build_network_g
 from basicsr_unlearn.options import OUR_MODELS
 
 OPTION = 'path: resume_state'
@@ -71,7 +72,7 @@ def check(opt, state):
         raise InputError(f'{name}: is not that of a run with model_type: {opt["model_type"]}. {REMEDY}')
     if own and own.get('type', opt['train']['method']['type']) != opt['train']['method']['type']:
         raise InputError(f'{name}: is that of a run with method: type: {own["type"]}. {REMEDY}')
-    net = preflight.build_network_g(opt['network_g'])
+    net = build_network_g(opt['network_g'])
     path = opt['path']
     if path.get('pretrain_network_g'):
         key = path.get('param_key_g', 'params')

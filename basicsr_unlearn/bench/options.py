@@ -13,6 +13,7 @@ from basicsr_unlearn.checkpoint import load_into
 from basicsr_unlearn.data.sources import build_source
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.methods import method_class
+from basicsr_unlearn.network import build_network_g
 from basicsr_unlearn.option_tables import ROLES
 from basicsr_unlearn.options import check_choice, check_keys, check_name, expand_paths, from_section, prepare
 
@@ -149,7 +150,7 @@ class Bench:
         self._find_oracle()
         self._check_rows()
         if self.options.oracle_2:
-            net = preflight.build_network_g(self.base['network_g'])
+            net = build_network_g(self.base['network_g'])
             load_into(net, self.options.oracle_2, 'oracle_2', *self.how_to_load('oracle_2').values())
         self._check_sets()
 
