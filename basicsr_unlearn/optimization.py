@@ -7,7 +7,9 @@ import torch
 from basicsr.models import lr_scheduler
 from basicsr_unlearn import compat, options
 from basicsr_unlearn.errors import InputError
+from basicsr_unlearn.option_tables import check_values
 
+NUMBERS = dict.fromkeys(('lr', 'weight_decay', 'momentum', 'gamma', 'eta_min'), 'number')
 SCHEDULERS = {
     'MultiStepLR': lr_scheduler.MultiStepRestartLR,
     'MultiStepRestartLR': lr_scheduler.MultiStepRestartLR,
@@ -37,10 +39,13 @@ def _build(train, option, kinds, optimizer=None):
     options.check_choice(f'train: {option}: type', kind, list(kinds))
     known = [name for name in signature(kinds[kind]).parameters if name not in ('params', 'optimizer', 'last_epoch')]
     options.check_keys(f'train: {option}', section, known)
+    check_values(f'train: {option}', section, NUMBERS)
     try:
         if optimizer is None:
             return kinds[kind]([torch.nn.Parameter(torch.zeros(1))], **section)
         scheduler = kinds[kind](optimizer, **section)
+        if sum(section.get('periods', [])) < int(train['total_iter']) - 1 and 'periods' in section:
+            raise ValueError(f'the sum of periods: {section["periods"]} must be at least total_iter')
         scheduler.last_epoch = int(train['total_iter']) - 1
         if not all(isinstance(rate, float) for rate in scheduler.get_lr()):
             raise ValueError('the learning rate is no number')

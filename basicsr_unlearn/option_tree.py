@@ -164,6 +164,8 @@ def check_dataset(option, section):
         raise InputError(f'{option}: persistent_workers: true needs a num_worker_per_gpu above 0, in datasets: train.')
     if kind in SETS or kind == 'PairedImageDataset':
         _check_files(option, section)
+    if kind not in SETS:
+        return
     if section.get('forget'):
         check_source(f'{option}: forget', section['forget'])
     for group, kinds in (('retain', RETAIN), ('sources', {**SOURCE, 'weight': RETAIN['weight']})):

@@ -5,8 +5,12 @@ import dataclasses
 import io
 import logging
 import os
+import random
 import shutil
 import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from functools import cache
 from os import path as osp
@@ -338,3 +342,43 @@ def test_folders(stage, rng):
     finally:
         shutil.rmtree(own)
         shutil.copytree(backup, own)
+
+
+def start(folder, text, arguments):
+    """Run a case as a process of its own; return what is wrong with it, or None."""
+    (folder / 'options.yml').write_text(text, encoding='utf-8', errors='surrogatepass')
+    home = folder / 'home'
+    home.mkdir()
+    command = [sys.executable, '-m', 'basicsr_unlearn', 'train', '-opt', str(folder / 'options.yml'), '--debug']
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [*command, *arguments], cwd=home, env=environment, capture_output=True, text=True, timeout=500
+    )
+    last = done.stderr.strip().splitlines()[-1:]
+    told = last and last[0].startswith('basicsr: error: ') and len(last[0]) <= LONGEST
+    fits = {0: True, 2: told and not os.listdir(home), 3: told and 'diverged' in last[0]}.get(done.returncode, False)
+    return None if fits and 'Traceback' not in done.stderr + done.stdout else (text, arguments, done)
+
+
+@pytest.mark.slow
+def test_processes(stage, tmp_path_factory, monkeypatch):
+    """Fifty runs from the command line to the end: a dry run, one line with status 2, or divergence."""
+    monkeypatch.setattr(sys.modules[__name__], 'NUMBERS', [0, 1, -1, 3, 0.5])
+    cases = []
+    for seed in range(int(os.environ.get('FUZZ_EXAMPLES', 0)) or 50, 0, -1):
+        rng = random.Random(seed + 1000 * ('FUZZ_EXAMPLES' in os.environ) * random.randrange(10**6))
+        folder, tree, arguments = tmp_path_factory.mktemp('case'), stage.fresh(), []
+        own = {f'dataroot_{kind}': str(folder / 'pairs' / kind) for kind in ('lq', 'gt')}
+        shutil.copytree(stage.folder / 'pairs', folder / 'pairs')
+        tree['datasets']['train']['forget'] = own
+        tree['datasets']['val_haze'].update(own)
+        if seed % 5 == 0:
+            spoil_folder(rng, folder / 'pairs')
+        elif seed % 5 == 1:
+            arguments = forced_from(rng, tree)
+        else:
+            mutate(tree, rng)
+        cases.append((folder, yaml.dump(tree, Dumper=DUMPER), arguments))
+    with ThreadPoolExecutor(2) as pool:
+        wrong = [found for found in pool.map(start, *zip(*cases, strict=True)) if found]
+    assert not wrong, f'{len(wrong)} of {len(cases)}: {wrong[0]}'

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import struct
 import sys
 
@@ -231,11 +232,20 @@ def test_tensors_that_are_no_weights(weight, options, run, tmp_path, capsys):
     assert os.listdir(home) == []
 
 
+@pytest.fixture(scope='module')
+def kept(tmp_path_factory):
+    return tmp_path_factory.mktemp('kept') / 'experiments'
+
+
 @pytest.fixture
-def begun(options, run):
-    """A run of four iterations that has saved its state after two."""
+def begun(kept, options, run, tmp_path):
+    """The folder of a run of four iterations that has saved its state after two."""
+    if kept.exists():
+        shutil.copytree(kept, tmp_path / 'home/experiments')
+        return tmp_path / 'home'
     status, home = run(options)
     assert status == 0
+    shutil.copytree(home / 'experiments', kept)
     return home
 
 
