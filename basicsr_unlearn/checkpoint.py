@@ -106,13 +106,19 @@ def read_weights(path, option, param_key='params', fallback=False, known=()):
         if entry in entries:
             content = content[entry]
             break
-    weights = {k: v for k, v in content.items() if isinstance(v, torch.Tensor)} if isinstance(content, dict) else {}
+    weights = {k: v for k, v in content.items() if _is_weight(k, v)} if isinstance(content, dict) else {}
     if not weights:
         raise InputError(f'{option}: {path}: holds no weights under {param_key}, params, params_ema or state_dict.')
     for prefix in (WRAPPERS + MODULES if known or entry == 'state_dict' else WRAPPERS) * 2:
         if not any(key in known for key in weights) and all(key.startswith(prefix) for key in weights):
             weights = {key[len(prefix) :]: value for key, value in weights.items()}
     return weights
+
+
+def _is_weight(key, value):
+    """Return whether an entry is a tensor with a name; sparse, quantized and complex ones are no weights."""
+    plain = isinstance(key, str) and isinstance(value, torch.Tensor) and value.layout is torch.strided
+    return plain and value.device.type == 'cpu' and not value.is_quantized and not value.is_complex()
 
 
 def _read(file, option, path):
@@ -135,7 +141,10 @@ def _read(file, option, path):
 
 def load_weights(path, option, param_key='params', fallback=False, known=()):
     """Read the weights of one network as `read_weights` does, floating point numbers as float32."""
-    weights = read_weights(path, option, param_key, fallback, known)
+    return _float32(read_weights(path, option, param_key, fallback, known))
+
+
+def _float32(weights):
     return {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
 
 
@@ -150,7 +159,7 @@ def load_into(net, path, option, param_key='params', strict=True, fallback=False
             changed nothing.
     """
     own = net.state_dict()
-    weights = load_weights(path, option, param_key, fallback, own)
+    weights = read_weights(path, option, param_key, fallback, own)
     missing = [key for key in own if key not in weights]
     extra = [key for key in weights if key not in own]
     shapes = [
@@ -168,7 +177,7 @@ def load_into(net, path, option, param_key='params', strict=True, fallback=False
             f'{option}: {path} does not fit {type(net).__name__}: {"; ".join(faults)}. '
             'Make network_g that of the checkpoint.'
         )
-    fitting = {k: v for k, v in weights.items() if k in own and v.shape == own[k].shape}
+    fitting = _float32({k: v for k, v in weights.items() if k in own and v.shape == own[k].shape})
     if all(torch.equal(value.to(own[key]), own[key]) for key, value in fitting.items()):
         raise InputError(f'{option}: {path}: loading changed nothing: the network had these weights already.')
     net.load_state_dict(fitting, strict=strict)

@@ -7,13 +7,14 @@ import sys
 from importlib.metadata import entry_points
 from os import path as osp
 
-from basicsr_unlearn import __version__, checkpoint, compat, full_disk, processes, recipes, restore_folder
+from basicsr_unlearn import __version__, checkpoint, compat, full_disk, option_file, processes, recipes, restore_folder
 from basicsr_unlearn.bench import add_command as add_bench
 from basicsr_unlearn.errors import Diverged, InputError
 from basicsr_unlearn.interruption import interruption
+from basicsr_unlearn.option_tables import PATH, check_values
 
 OK, FAILED, BAD_INPUT, DIVERGED = 0, 1, 2, 3
-REQUIRED = (('name', str), ('model_type', str), ('num_gpu', (int, str)), ('datasets', dict), ('path', dict))
+LONGEST = 400  # characters of an error message
 STATUS = """exit status:
   0  finished, or stopped by a rule of the option file
   1  failed: a full disk, another process that is gone; what was saved before is whole, go on with --auto_resume
@@ -34,7 +35,7 @@ def main(argv=None):
             plugin.load()
         return options.run(options)
     except InputError as error:
-        return _fail(f'{_last_line(error)}', BAD_INPUT)
+        return _fail(_one_line(error), BAD_INPUT)
     except Diverged as error:
         return _fail(f'diverged: {error}', DIVERGED)
     except OSError as error:
@@ -73,7 +74,12 @@ def init(options):
 
 def restore(options):
     """Restore a folder of pictures: restore_folder.py."""
-    tree = _read_option_file(options.opt, (('network_g', dict), ('path', dict)))
+    tree = option_file.read(options.opt, '-opt')
+    for key in ('network_g', 'path'):
+        if not isinstance(tree.get(key), dict):
+            raise InputError(f'-opt {options.opt}: {key}: {tree.get(key)!r} is missing or of the wrong type.')
+    check_values(f'-opt {options.opt}', tree, {'val': 'section?'})
+    check_values('path', tree['path'], PATH)
     number, skipped = restore_folder.run(options.input, options.output, tree, options.weights, options.compare)
     print(f'restored {number} pictures into {options.output}')
     if skipped:
@@ -104,12 +110,11 @@ def _pipeline(pipeline, options):
     shadow = compat.basicsr_is_shadowed()
     if shadow:
         print(f'basicsr: note: {shadow} is used instead of the installed BasicSR.', file=sys.stderr)
-    tree = _read_option_file(options.opt)
-    _check_force_yml(options.force_yml, tree)
     arguments = ['-opt', options.opt, '--launcher', options.launcher]
     arguments += ['--auto_resume'] * options.auto_resume + ['--debug'] * options.debug
     arguments += ['--force_yml', *options.force_yml] if options.force_yml else []
-    saved, sys.argv = sys.argv, ['basicsr', *arguments]  # BasicSR parses the command line itself
+    command = f'basicsr {pipeline.__name__.removesuffix("_pipeline")}'
+    saved, sys.argv = sys.argv, [command, *arguments]  # BasicSR parses the command line itself, and writes it down
     fine = False
     try:
         with interruption.guard():
@@ -128,35 +133,11 @@ def _pipeline(pipeline, options):
     return OK
 
 
-def _read_option_file(path, required=REQUIRED):
-    """Read an option file as far as needed to say in one line what is wrong with it."""
-    tree = recipes.read_yaml(path, '-opt')
-    for key, kind in required:
-        if not isinstance(tree.get(key), kind):
-            raise InputError(f'-opt {path}: {key}: {tree.get(key)!r} is missing or of the wrong type.')
-    for key, value in tree['path'].items():
-        if ('pretrain_network' in key or 'resume_state' in key) and not isinstance(value, (str, type(None))):
-            raise InputError(f'-opt {path}: path: {key}: {value!r} must be the name of a file, or ~.')
-    for key, section in tree['datasets'].items() if ('datasets', dict) in required else ():
-        if not isinstance(section, dict):
-            raise InputError(f'-opt {path}: datasets: {key}: must be a section of keys.')
-    return tree
-
-
-def _check_force_yml(entries, tree):
-    for entry in entries or []:
-        keys, equals, _ = entry.partition('=')
-        section = tree
-        for key in keys.split(':')[:-1]:
-            section = section.get(key) if isinstance(section, dict) else None
-        if not equals or not isinstance(section, dict):
-            raise InputError(f'--force_yml {entry}: write it as section:key=value with a section of the option file.')
-
-
-def _last_line(error):
-    """Return an error's own line; a data loader's worker wraps it into a traceback."""
-    line = str(error).strip().splitlines()[-1]
-    return line.removeprefix(f'{InputError.__module__}.{InputError.__name__}: ')
+def _one_line(error):
+    """Return an error's own line without what a data loader's worker adds, its middle left out where it is long."""
+    text = str(error).split(f'{InputError.__module__}.{InputError.__name__}: ')[-1]
+    text = ' '.join(''.join(sign if sign.isprintable() else ' ' for sign in text).split())
+    return text if len(text) <= LONGEST else f'{text[: LONGEST - 155]} ... {text[-150:]}'
 
 
 def _fail(message, status):

@@ -19,6 +19,7 @@ from basicsr_unlearn import full_disk
 checks = []  # called with every parsed option tree before anything is created; preflight.py adds itself
 _tb_writers = []
 _shims = []
+_forced = []  # the entries of --force_yml, while BasicSR reads the option file
 OPTIMIZERS = ('Adadelta', 'Adagrad', 'Adam', 'AdamW', 'Adamax', 'NAdam', 'RAdam', 'RMSprop', 'Rprop', 'SGD', 'ASGD')
 
 
@@ -151,27 +152,35 @@ def _save(original, *args, **kwargs):
 
 @_shim('load_resume_state', 'basicsr.train')
 def _load_resume_state(original, opt):
-    """BasicSR asks for a CUDA device even on a machine without one."""
+    """BasicSR asks for a CUDA device even where there is none, and reads a state without asking what is in it."""
+    from basicsr_unlearn import resume
     from basicsr_unlearn.data.sampler import CountingSampler
 
     CountingSampler.start_iter = 0
-    if torch.cuda.is_available():
-        return original(opt)
+    resume.check_names(opt)
     current_device, load = torch.cuda.current_device, torch.load
-    torch.cuda.current_device = lambda: 'cpu'
-    torch.load = lambda path, map_location=None, **kwargs: load(path, map_location='cpu', **kwargs)
+    if not torch.cuda.is_available():
+        torch.cuda.current_device = lambda: 'cpu'
+    torch.load = functools.partial(resume.read_state, load)
     try:
-        return original(opt)
+        state = original(opt)
     finally:
         torch.cuda.current_device, torch.load = current_device, load
+    if state:
+        resume.check(opt, state)
+    return state
 
 
 @_shim('resume_training', 'basicsr.models.base_model:BaseModel')
 def _resume_training(original, self, resume_state):
     """A resumed run starts its epoch again: tell the counting sampler where to go on."""
     from basicsr_unlearn.data.sampler import CountingSampler
+    from basicsr_unlearn.errors import InputError
 
-    original(self, resume_state)
+    try:
+        original(self, resume_state)
+    except (AssertionError, KeyError, ValueError) as error:
+        raise InputError(f'path: resume_state: is of a run with other options: {error}') from error
     CountingSampler.start_iter = resume_state['iter']
 
 
@@ -245,14 +254,36 @@ def _next_prefetched(original, self):
         raise getattr(self, 'error', None) or StopIteration from None
 
 
+@_shim('ordered_yaml', 'basicsr.utils.options')
+def _ordered_yaml(original):
+    """PyYAML's full loader runs code that an option file names, and takes 1e-4 for text."""
+    from basicsr_unlearn.option_file import Loader
+
+    return functools.partial(Loader, forced=tuple(_forced)), original()[1]
+
+
 @_shim('parse_options', 'basicsr.utils.options', 'basicsr.train', 'basicsr.test')
 def _parse_options(original, root_path, is_train=True):
-    """Expand `~` and `${NAME}` in every path, and check the input before `train_pipeline` creates anything."""
-    from basicsr_unlearn.interruption import interruption
-    from basicsr_unlearn.options import prepare
+    """BasicSR hands the values of `--force_yml` to eval and exec, after it has seeded: here they are part of the file.
 
+    Then expand `~` and `${NAME}` in every path, and check the input before `train_pipeline` creates anything.
+    """
+    from basicsr_unlearn import option_file, option_tree
+    from basicsr_unlearn.interruption import interruption
+    from basicsr_unlearn.options import check_outside, prepare
+
+    found = option_file.arguments()
+    if found is None:
+        return original(root_path, is_train=is_train)  # ends with a word about the command line
+    tree = option_file.read(found.opt, '-opt', found.force_yml)
+    option_tree.check_file(tree, f'-opt {found.opt}', is_train)
     interruption.handle()
-    opt, args = original(root_path, is_train=is_train)
+    saved, sys.argv, _forced[:] = sys.argv, option_file.without_force(found), found.force_yml
+    try:
+        opt, args = original(root_path, is_train=is_train)
+    finally:
+        sys.argv, _forced[:] = saved, []
+    check_outside('-opt', found.opt, opt['path'].get('experiments_root'))
     prepare(opt, args.debug)
     for check in checks:
         check(opt)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ class StopOptions:
     """`train: stop:`. Probes are patches cut from the training pairs, the same for the whole run."""
 
     forget_psnr_below: object = 'input+0.2'  # dB, or input+X: X dB above the degraded probes; ~: never stop for this
-    retain_budget: float = 0.5  # dB that any retain probe may lose; ~: no limit
+    retain_budget: float | None = 0.5  # dB that any retain probe may lose; ~: no limit
     every: int = 10  # iterations between two looks at the probes
     patience: int = 0  # looks to go on after the forget level is met, in search of better retain probes
     probes: int = 8  # patches of each source
@@ -36,6 +37,22 @@ def check_choice(option, value, known):
     """Raise InputError unless `value` is one of the known names."""
     if value not in known:
         raise InputError(f'{option}: {value} is unknown. {nearest(value, known)}')
+
+
+def check_name(option, name):
+    """Raise InputError for a name that cannot be that of a folder or a part of a file's name."""
+    fits = isinstance(name, str) and name.isprintable() and name == name.strip() and 0 < len(name.encode()) <= 100
+    if not fits or name[0] in '.~' or '/' in name or '\\' in name:
+        raise InputError(
+            f'{option}: {str(name)[:40]!r} becomes part of file names. Give at most 100 letters, digits and signs, '
+            'none of them / or \\, the first neither . nor ~.'
+        )
+
+
+def check_outside(option, file, folder):
+    """Raise InputError for a file in the folder of the run, which BasicSR renames before it begins anew."""
+    if folder and os.path.realpath(file).startswith(os.path.realpath(folder) + os.sep):
+        raise InputError(f'{option}: {file}: lies in {folder}, which a new run renames. Copy it elsewhere.')
 
 
 def check_keys(option, section, known):
@@ -57,16 +74,13 @@ def from_section(cls, section, option):
     check_keys(option, section, fields)
     values = {}
     for key, value in section.items():
-        kind = fields[key].type
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        kinds = getattr(fields[key].type, '__args__', (fields[key].type,))  # of float | None: float and NoneType
+        if float in kinds and type(value) is int:
             value = float(value)
-        if (
-            kind in (int, float, str, dict, bool, list)
-            and value is not None
-            and (not isinstance(value, kind) or (kind is int and isinstance(value, bool)))
-        ):
-            hint = ' Write it as !!float 1e-4 or 0.0001.' if kind is float and isinstance(value, str) else ''
-            raise InputError(f'{option}: {key}: {value!r} must be of type {kind.__name__}.{hint}')
+        empty = value is None and (type(None) in kinds or fields[key].default is None)
+        if not empty and kinds[0] in (int, float, str, dict, bool, list):
+            if type(value) is not kinds[0] or (float in kinds and not math.isfinite(value)):
+                raise InputError(f'{option}: {key}: {value!r} must be of type {kinds[0].__name__}.')
         values[key] = value
     return cls(**values)
 
@@ -152,12 +166,12 @@ def check_speed_options(train, num_gpu, distributed):
 
 
 def check_numbers(option, tree):
-    """Raise InputError for text that was meant as a number: PyYAML reads 1e-4 as text."""
+    """Raise InputError for text that was meant as a number."""
     for key, value in tree.items():
         if isinstance(value, dict):
             check_numbers(f'{option}: {key}', value)
         elif isinstance(value, str) and re.fullmatch(r'[+-]?\d+(\.\d*)?([eE][+-]?\d+)?', value):
-            raise InputError(f'{option}: {key}: {value} is read as text. Write !!float {value}.')
+            raise InputError(f'{option}: {key}: {value!r} is text. Write the number without quotes.')
 
 
 def is_dry_run(opt):

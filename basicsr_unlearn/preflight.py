@@ -12,18 +12,17 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from basicsr.models import lr_scheduler
-from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY
-from basicsr_unlearn import checkpoint, compat, full_disk, manifest, option_tree, options
+from basicsr.utils.registry import DATASET_REGISTRY, LOSS_REGISTRY
+from basicsr_unlearn import checkpoint, full_disk, manifest, optimization, option_tree, options
 from basicsr_unlearn.data.lmdb_files import UNREADABLE, read_meta_info
 from basicsr_unlearn.data.pairing import find_pairs, is_lmdb
 from basicsr_unlearn.data.sources import check_sizes, image_files
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.methods import method_class, method_options
 from basicsr_unlearn.metrics.chosen import choose_metrics, with_table
+from basicsr_unlearn.network import build_network_g
 
 ALL_PIXELS = 1000  # files; above that, only headers are read
-OUR_DATASETS = ('ForgetRetainPairedDataset', *option_tree.SETS)
 
 
 def check(opt):
@@ -36,10 +35,7 @@ def check(opt):
     Raises:
         InputError: One line that names the option, the value and the remedy.
     """
-    ours = any(
-        isinstance(section, dict) and section.get('type') in OUR_DATASETS for section in opt['datasets'].values()
-    )
-    if opt.get('model_type') not in options.OUR_MODELS and not ours:
+    if not option_tree.is_ours(opt):
         return
     check_options(opt)
     check_data({f'datasets: {key}': section for key, section in opt['datasets'].items()}, opt['rank'] == 0)
@@ -49,14 +45,21 @@ def check(opt):
 
 def check_options(opt):
     """Check what needs no look at files: keys, types, the method, the optimizer, the metrics."""
-    unlearning = opt.get('model_type') == 'UnlearnModel' and opt['is_train']
+    for key, section in opt['datasets'].items():
+        option_tree.check_dataset(f'datasets: {key}', section)
+    if opt.get('model_type') not in options.OUR_MODELS:
+        return
+    option_tree.check_sections(opt)
+    unlearning = opt['model_type'] == 'UnlearnModel' and opt['is_train']
     if unlearning:
         option_tree.check_unlearn_options(opt)
         _check_method(opt['train']['method'], opt['datasets']['train'].get('retain'))
-        _check_optimization(opt['train'])
-    if opt.get('model_type') in options.OUR_MODELS:
-        options.check_speed_options(opt.get('train') or {}, opt['num_gpu'], opt['dist'])
-        _check_metrics(opt, unlearning)
+    if opt['is_train']:
+        optimization.build(opt['train'])
+    if opt['num_gpu'] and not torch.cuda.is_available():
+        raise InputError(f'num_gpu: {opt["num_gpu"]}: torch finds no GPU here. Set num_gpu: auto, or 0.')
+    options.check_speed_options(opt.get('train') or {}, opt['num_gpu'], opt['dist'])
+    _check_metrics(opt, unlearning)
 
 
 def _check_metrics(opt, unlearning):
@@ -96,20 +99,6 @@ def _check_method(section, retain, option='train: method'):
             raise InputError(f'{name}: {error}') from None
 
 
-def _check_optimization(train):
-    """Check optimizer and scheduler, which BasicSR builds only after it has made its folders."""
-    for option, kinds, owner in (
-        ('optim_g', compat.OPTIMIZERS, torch.optim),
-        ('scheduler', ('MultiStepLR', 'MultiStepRestartLR', 'CosineAnnealingRestartLR'), lr_scheduler),
-    ):
-        section = dict(train[option])
-        kind = section.pop('type', None)
-        options.check_choice(f'train: {option}: type', kind, kinds)
-        cls = getattr(owner, 'MultiStepRestartLR' if kind == 'MultiStepLR' else kind)
-        known = [name for name in signature(cls).parameters if name not in ('params', 'optimizer', 'last_epoch')]
-        options.check_keys(f'train: {option}', section, known)
-
-
 def check_data(sections, open_images=True):
     """Build the data sets of `{option: section}`, and open their images, unless another process does."""
     files = []
@@ -123,9 +112,8 @@ def _check_dataset(option, section):
     """Build a data set; return the (pair of) image files that it will read, and the patch size that they must hold."""
     kind = section.get('type')
     options.check_choice(f'{option}: type', kind, [name for name, _ in DATASET_REGISTRY])
-    if not section.get('name'):
-        raise InputError(f'{option}: name: is missing.')
-    option_tree.check_dataset_keys(option, section)
+    options.check_name(f'{option}: name', section.get('name'))
+    option_tree.check_dataset(option, section)
     files = []
     if kind == 'PairedImageDataset':  # BasicSR's own words name no file
         if is_lmdb(section):
@@ -138,7 +126,7 @@ def _check_dataset(option, section):
         dataset = DATASET_REGISTRY.get(kind)(deepcopy(section))
     except InputError:
         raise
-    except (AssertionError, OSError, KeyError, ValueError) as error:
+    except (AssertionError, OSError, KeyError, TypeError, ValueError) as error:
         hint = ' PairedFilesDataset pairs files of different names.' if kind == 'PairedImageDataset' else ''
         raise InputError(f'{option}: {type(error).__name__}: {" ".join(str(error).split())}{hint}') from None
     patch = getattr(dataset, 'size', None)
@@ -179,6 +167,8 @@ def _check_files(files):
 
 
 def _image_size(path, fully):
+    if not osp.isfile(path):
+        raise InputError(f'{path}: is no file. Replace it or take it out of the data set.')
     try:
         with Image.open(path) as image:
             if fully:
@@ -186,28 +176,6 @@ def _image_size(path, fully):
             return image.size
     except UNREADABLE:
         raise InputError(f'{path}: cannot be read as an image. Replace it or take it out of the data set.') from None
-
-
-def build_network_g(section):
-    """Build the network of a section `network_g`, which BasicSR does without looking at the keys.
-
-    Args:
-        section (dict): `type` and the arguments. Never changed.
-
-    Raises:
-        InputError: An unknown type, an unknown argument, or arguments that the network refuses.
-    """
-    section = dict(section or {})
-    kind = section.pop('type', None)
-    options.check_choice('network_g: type', kind, [name for name, _ in ARCH_REGISTRY])
-    cls = ARCH_REGISTRY.get(kind)
-    if not any(p.kind is p.VAR_KEYWORD for p in signature(cls).parameters.values()):
-        options.check_keys('network_g', section, list(signature(cls).parameters))
-    try:
-        return cls(**section)
-    except Exception as error:  # networks of other packages complain in their own ways
-        reason = ' '.join(str(error).split()) or type(error).__name__
-        raise InputError(f'network_g: {kind}: {reason}') from None
 
 
 def check_network(opt):
@@ -227,6 +195,7 @@ def check_network(opt):
         weights = path.get(f'pretrain_network_{name}')
         option = 'path: pretrain_network_' + ('g' if name == 'original' else name)
         if weights and not (resuming and name == 'g'):
+            options.check_outside(option, weights, None if resuming else path.get('experiments_root'))
             strict = name == 'oracle' or path.get('strict_load_g', True)
             checkpoint.load_into(net, weights, option, path.get(f'param_key_{name}', 'params'), strict)
             cost = (manifest.read_entry(weights) or {}).get('cost') if name == 'oracle' else None

@@ -6,6 +6,7 @@ from os import path as osp
 
 import yaml
 
+from basicsr_unlearn import option_file
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.options import check_choice
 
@@ -40,34 +41,12 @@ def read_preset(name, option):
     if not str(name).endswith('.yml'):
         check_choice(option, name, presets())
         path = osp.join(folder('methods'), f'{name}.yml')
-    tree = read_yaml(path, option)
+    tree = option_file.read(path, option)
     if list(tree) != ['train'] or not isinstance(tree['train'], dict):
         raise InputError(f'{option}: {path}: a preset holds the section train and nothing else.')
     for key in tree['train']:
         check_choice(f'{option}: {path}: train', key, PRESET_KEYS)
     return tree['train']
-
-
-def read_yaml(path, option):
-    """Read a YAML file that holds a section of keys.
-
-    Raises:
-        InputError: No such file, or it is not that.
-    """
-    name = f'{option} {path}' if option.startswith('-') else f'{option}: {path}'
-    if not osp.isfile(path):
-        raise InputError(f'{name}: no such file.')
-    try:
-        with open(path, encoding='utf-8') as file:
-            tree = yaml.safe_load(file)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, 'problem_mark', None)
-        where = f'line {mark.line + 1}: ' if mark else ''
-        problem = getattr(error, 'problem', None) or 'not text'
-        raise InputError(f'{name}: {where}{problem}. Not valid YAML.') from None
-    if not isinstance(tree, dict):
-        raise InputError(f'{name}: holds no options. Write one with: basicsr init quickstart')
-    return tree
 
 
 def merge(train, preset):
@@ -94,7 +73,7 @@ def write_with_preset(path, name):
     Raises:
         InputError: The file has no such sections, or the copy exists already.
     """
-    tree = read_yaml(path, '-opt')
+    tree = option_file.read(path, '-opt')
     preset = read_preset(name, 'preset')
     for key, kind in (('name', str), ('train', dict)):
         if not isinstance(tree.get(key), kind):

@@ -11,11 +11,11 @@ from os import path as osp
 import cv2
 import numpy as np
 import torch
-import yaml
 
 import basicsr_unlearn  # noqa: F401
 from basicsr.archs import build_network
 from basicsr.data import build_dataset
+from basicsr_unlearn import option_file
 from basicsr_unlearn.checkpoint import load_into
 from basicsr_unlearn.models.evaluation import Evaluator
 from basicsr_unlearn.models.tensorboard import sheet
@@ -28,8 +28,7 @@ def main():
     parser.add_argument('--number', type=int, default=0, help='which picture of each set. Default: 0')
     parser.add_argument('--out', required=True, help='PNG file to write')
     args = parser.parse_args()
-    with open(args.opt, encoding='utf-8') as file:
-        opt = prepare(yaml.safe_load(file))
+    opt = prepare(option_file.read(args.opt, '-opt'))
     opt.update(rank=0, world_size=1)
     files = {
         'original': opt['path']['pretrain_network_g'],

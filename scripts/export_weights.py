@@ -14,12 +14,11 @@ import json
 from os import path as osp
 
 import torch
-import yaml
 
 import basicsr_unlearn  # noqa: F401
 from basicsr.archs import build_network
 from basicsr.data import build_dataset
-from basicsr_unlearn import checkpoint, manifest
+from basicsr_unlearn import checkpoint, manifest, option_file
 from basicsr_unlearn.models.evaluation import Evaluator
 from basicsr_unlearn.options import prepare
 
@@ -34,9 +33,7 @@ def main():
     parser.add_argument('--minutes', type=float, help='what the training took, for the record')
     parser.add_argument('--hardware', help='on what it was trained, for the record')
     args = parser.parse_args()
-    with open(args.opt, encoding='utf-8') as file:
-        opt = yaml.safe_load(file)
-    prepare(opt)
+    opt = prepare(option_file.read(args.opt, '-opt'))
     opt.update(rank=0, world_size=1)
     weights = checkpoint.load_weights(
         args.weights or osp.join('experiments', opt['name'], 'models', 'net_g_latest.pth'), '--weights'
@@ -58,8 +55,7 @@ def main():
             }
     stages = []
     for path in [*args.earlier, args.opt]:
-        with open(path, encoding='utf-8') as file:
-            stage = yaml.safe_load(file)
+        stage = option_file.read(path, '-opt')
         train = stage['datasets']['train']
         stages.append(
             {

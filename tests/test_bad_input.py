@@ -1,7 +1,12 @@
-"""Bad input: one line on stderr, status 2, nothing created. Each case spoils a tree that, as it is, runs."""
+"""Bad input: one line on stderr, status 2, nothing created. Each case spoils a tree that, as it is, runs.
+
+The messages are those of options/ERRORS.md, which WRITE_ERRORS=1 in the environment writes anew.
+"""
 
 import os
+import re
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,6 +14,7 @@ import pytest
 import torch
 from conftest import NET, make_net
 
+from basicsr_unlearn import cli
 from basicsr_unlearn.cli import main
 from basicsr_unlearn.data.lmdb_files import write_lmdb
 
@@ -167,6 +173,27 @@ def same_oracle(tree, folder):
     tree['path']['pretrain_network_oracle'] = tree['path']['pretrain_network_g']
 
 
+def hostile_checkpoint(tree, tmp_path):
+    torch.save({'params': make_net().state_dict(), 'hook': os.system}, tmp_path / 'hostile.pth')
+    tree['path']['pretrain_network_g'] = str(tmp_path / 'hostile.pth')
+
+
+def lying_safetensors(tree, tmp_path):
+    (tmp_path / 'lie.safetensors').write_bytes((2**62).to_bytes(8, 'little') + b'{}')
+    tree['path']['pretrain_network_g'] = str(tmp_path / 'lie.safetensors')
+
+
+def hostile_state(tree, tmp_path):
+    torch.save({'iter': 2, 'epoch': 0, 'optimizers': [], 'schedulers': [os.system]}, tmp_path / '2.state')
+    tree['path']['resume_state'] = str(tmp_path / '2.state')
+
+
+def a_pipe(tree, tmp_path):
+    own_copy(tree, tmp_path)
+    for key in ('dataroot_lq', 'dataroot_gt'):
+        os.mkfifo(tmp_path / 'own' / key / '0009.png')
+
+
 CASES = {
     'empty file': ('', ['holds no options']),
     'broken YAML': ('name: [a\nb: c', ['line 2', 'Not valid YAML']),
@@ -201,7 +228,7 @@ CASES = {
     'no share': (put('train:stop:max_cost_share', 0.01), ['max_cost_share', 'oracle_cost']),
     'unknown network': (put('network_g:type', 'PromptIRR'), ['Did you mean PromptIR?']),
     'unknown bound': (put('train:method:forget_opt', {'type': 'AscentLoss', 'bound': 'off'}), ['bound: off', 'Choose']),
-    'number as text': (put('train:optim_g:lr', '1e-4'), ['optim_g: lr: 1e-4', '!!float']),
+    'number as text': (put('train:optim_g:lr', '10'), ["optim_g: lr: '10'", 'without quotes']),
     'misspelt in optim_g': (put('train:optim_g:weight_decy', 0.1), ['Did you mean weight_decay?']),
     'unknown optimizer': (put('train:optim_g:type', 'AdamV'), ['optim_g: type: AdamV', 'Did you mean Adam']),
     'unknown scheduler': (
@@ -265,8 +292,96 @@ CASES = {
     'same kind kept': (same_kind, ['retain: more', 'task: source']),
     'bad weight': (put('datasets:train:retain:rain:weight', 0), ['weight', 'positive']),
     'bad target': (put('datasets:train:retain:rain:target', 'clean'), ['target: clean', 'original or gt']),
+    'a tag that runs code': ('name: !!python/object/apply:os.system [ls]', ['line 1', 'os.system is not allowed']),
+    'a key that stands twice': ('name: a\nscale: 1\nname: b', ['line 3: name stands twice', 'line 1']),
+    'a key that is a number': ('name: a\n3: b', ["line 2: the key '3'"]),
+    'not a number': ('name: a\nscale: .nan', ['line 2: .nan']),
+    'a number without end': ('scale: ' + '9' * 400, ['is no number']),
+    'sections without end': ('a: ' + '[' * 99 + ']' * 99, ['nested more than 40 deep']),
+    'an alias of an alias of an alias': (
+        'a: &a [1,1,1,1,1,1,1,1,1]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n'
+        'd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d,*d,*d,*d,*d,*d,*d,*d]',
+        ['more than 20000 entries'],
+    ),
+    'a list in place of options': ('- name: a', ['holds no options']),
+    'a name with a separator': (put('name', '../elsewhere'), ["name: '../elsewhere'", 'file names']),
+    'a hidden name': (put('name', '.hidden'), ["name: '.hidden'"]),
+    'a name of two lines': (put('name', 'a\nb'), ["name: 'a\\nb'"]),
+    'a long name': (put('name', 'x' * 101), ['at most 100']),
+    'no name': (put('name', ''), ["name: ''"]),
+    'a set named after a folder': (put('datasets:val_haze:name', '~/haze'), ["datasets: val_haze: name: '~/haze'"]),
+    'a suffix with a separator': (put('val:suffix', 'a/b'), ["val: suffix: 'a/b'"]),
+    'a folder in path': (put('path:my_results', '/tmp/results'), ['path: my_results is an unknown key']),
+    'experiments_root in path': (put('path:experiments_root', '/tmp/x'), ['path: experiments_root is an unknown key']),
+    'a set that is none of training': (put('datasets:test_haze', {'name': 'x'}), ['datasets: test_haze', 'val_NAME']),
+    'a seed below zero': (put('manual_seed', -1), ['manual_seed: -1']),
+    'half a GPU': (put('num_gpu', 'half'), ["num_gpu: 'half'"]),
+    'a rate below zero': (put('train:optim_g:lr', -1), ['train: optim_g: AdamW', 'learning rate']),
+    'a rate that is a list': (put('train:optim_g:lr', [1e-4]), ['train: optim_g: lr: [0.0001]', 'a number']),
+    'a cosine that ends early': (
+        put('train:scheduler', {'type': 'CosineAnnealingRestartLR', 'periods': [2]}),
+        ['scheduler', 'total_iter: 4', 'sum of periods: [2]'],
+    ),
+    'no iterations': (put('train:total_iter', 0), ['total_iter: 0']),
+    'print never': (put('logger:print_freq', 0), ['print_freq: 0', 'positive']),
+    'flips that are text': (put('datasets:train:use_hflip', 'often'), ["use_hflip: 'often'", 'true or false']),
+    'a batch of nothing': (put('datasets:train:batch_size_per_gpu', 0), ['batch_size_per_gpu: 0']),
+    'workers that nobody asked for': (put('datasets:train:persistent_workers', True), ['num_worker_per_gpu above 0']),
+    'prefetching of another kind': (put('datasets:train:prefetch_mode', 'gpu'), ['prefetch_mode: gpu']),
+    'a backend of another kind': (put('datasets:train:forget:io_backend', {'type': 'zip'}), ['io_backend: type: zip']),
+    'a template without a place': (put('datasets:train:forget:filename_tmpl', 'x'), ["filename_tmpl: 'x'"]),
+    'a template with code': (put('datasets:train:forget:filename_tmpl', '{0.__class__}'), ['filename_tmpl']),
+    'a weight that is text': (put('train:method:forget_weight', 'much'), ["forget_weight: 'much'", 'float']),
+    'a weight below zero': (put('train:method:forget_weight', -1), ['forget_weight: -1', 'at least 0']),
+    'a share beyond the whole': (
+        put('train:method', {'type': 'DeepForget', 'forget_share': 1.5}),
+        ['forget_share: 1.5'],
+    ),
+    'noise that is text': (put('datasets:val_noise:degradation:sigma', 'much'), ['sigma: much']),
+    'a network beyond any': (put('network_g:dim', 10**9), ['network_g: dim: 1000000000']),
+    'a network beyond this machine': (put('network_g:dim', 20000), ['network_g: PromptIR', 'GiB']),
+    'a metric of another name': (
+        put('val:metrics', {'a': {'type': 'calculate_pnsr'}}),
+        ['Did you mean calculate_psnr'],
+    ),
+    'a checkpoint with code': (hostile_checkpoint, ['hostile.pth', 'system', 'run code']),
+    'a state with code': (hostile_state, ['2.state', 'system', 'run code']),
+    'a damaged safetensors': (lying_safetensors, ['lie.safetensors', 'no checkpoint']),
+    'a pipe among the images': (a_pipe, ['0009.png', 'is no file']),
     'bad level': (put('train:stop:forget_psnr_below', 'inputs'), ['forget_psnr_below: inputs']),
 }
+
+
+ERRORS = Path(__file__).parents[1] / 'options' / 'ERRORS.md'
+HEAD = """# What goes wrong and what it says
+
+Every row is a test: this input ends with this line, after `basicsr: error: `, and exit status 2. Nothing is created.
+Folders are left out. In `tests/test_bad_input.py` each row stands with the change of the option file that it is about.
+
+| input | message |
+| --- | --- |
+"""
+
+
+def written():
+    """Return `{input: message}` of the table."""
+    rows = [line for line in ERRORS.read_text().splitlines() if line.startswith('| ')][2:] if ERRORS.exists() else []
+    return dict(re.fullmatch(r'\| (.*?) \| (.*) \|', row).groups() for row in rows)
+
+
+def write(case, message):
+    rows = {**written(), case: message}
+    lines = [f'| {name} | {rows[name]} |\n' for name in [*CASES, *FORCED] if name in rows]
+    ERRORS.write_text(HEAD + ''.join(lines))
+
+
+def as_written(message, tmp_path):
+    """Return a message as the table has it: without folders, and without what other packages and machines add."""
+    for folder in (tmp_path, tmp_path.parent):
+        message = message.replace(f'{folder}/', '')
+    message = re.sub(r'(no checkpoint at all) \(.*?\)\.', r'\1 (why).', message)
+    message = re.sub(r'this machine has \d+', 'this machine has fewer', message)
+    return cli._one_line(message).replace('|', '\\|')
 
 
 def assert_refused(status, home, capsys, words):
@@ -276,11 +391,20 @@ def assert_refused(status, home, capsys, words):
     for word in words:
         assert word in error[0]
     assert os.listdir(home) == []
+    return error[0].removeprefix('basicsr: error: ')
+
+
+def assert_in_table(case, message, tmp_path):
+    message = as_written(message, tmp_path)
+    if os.environ.get('WRITE_ERRORS'):
+        write(case, message)
+    assert written()[case] == message
 
 
 @pytest.mark.parametrize('case', CASES)
-def test_bad_input(case, options, run, tmp_path, capsys):
+def test_bad_input(case, options, run, tmp_path, capsys, monkeypatch):
     spoil, words = CASES[case]
+    monkeypatch.setattr(cli, 'LONGEST', 10_000)  # as_written cuts what is too long, when the folders are gone
     tree = options
     if isinstance(spoil, str):
         tree = spoil
@@ -289,7 +413,13 @@ def test_bad_input(case, options, run, tmp_path, capsys):
         options['datasets']['train']['forget'] = dict(options['datasets']['train']['forget'])
         options['datasets']['train']['retain'] = {'rain': dict(options['datasets']['train']['retain']['rain'])}
         spoil(options, tmp_path)
-    assert_refused(*run(tree), capsys, words)
+    message = assert_refused(*run(tree), capsys, words)
+    monkeypatch.undo()
+    assert_in_table(case, message, tmp_path)
+
+
+def test_the_table_has_no_other_rows():
+    assert list(written()) == [*CASES, *FORCED]
 
 
 def test_missing_option_file(tmp_path, monkeypatch, capsys):
@@ -297,13 +427,32 @@ def test_missing_option_file(tmp_path, monkeypatch, capsys):
     assert_refused(main(['train', '-opt', 'nothing.yml']), tmp_path, capsys, ['nothing.yml: no such file'])
 
 
-@pytest.mark.parametrize('entry', ['train:total_iter', 'trian:total_iter=3', 'train:method:kind:x=1'])
-def test_bad_force_yml(entry, options, run, capsys):
-    assert_refused(*run(options, '--force_yml', entry), capsys, [entry])
+FORCED = {
+    '--force_yml without =': ['train:total_iter', 'section:key=value'],
+    '--force_yml without a key': ['train:=3', 'section:key=value'],
+    '--force_yml of a section that is not there': ['trian:total_iter=3', 'section:key=value'],
+    '--force_yml of a key inside a key': ['train:total_iter:x=1', 'section:key=value'],
+    '--force_yml with half a list': ['train:scheduler:milestones=[1', 'Not valid YAML'],
+    '--force_yml with a tag': ['name=!!python/name:os.system', 'os.system is not allowed'],
+    '--force_yml with two lines': ['name=a\nb', 'cannot be printed'],
+    '--force_yml of a wrong kind': ['train:total_iter=many', "total_iter: 'many'"],
+}
+
+
+@pytest.mark.parametrize('case', FORCED)
+def test_bad_force_yml(case, options, run, capsys, tmp_path):
+    entry, words = FORCED[case]
+    assert_in_table(case, assert_refused(*run(options, '--force_yml', entry), capsys, [words]), tmp_path)
 
 
 def test_forced_values_are_checked_too(options, run, capsys):
     assert_refused(*run(options, '--force_yml', 'train:totl_iter=3'), capsys, ['Did you mean total_iter?'])
+
+
+def test_a_gpu_that_is_not_there(options, run, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    options['num_gpu'] = 2
+    assert_refused(*run(options), capsys, ['num_gpu: 2', 'no GPU', 'Set num_gpu: auto, or 0'])
 
 
 def test_an_unknown_flag(options, run):

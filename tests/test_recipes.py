@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from basicsr_unlearn import recipes
+from basicsr_unlearn import option_file, recipes
 from basicsr_unlearn.cli import main
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.methods import METHOD_REGISTRY, method_options
@@ -78,4 +78,4 @@ def test_every_method_has_a_preset_that_it_understands():
 def test_yaml_that_is_none(tmp_path):
     (tmp_path / 'a.yml').write_text('a: [1\nb: 2')
     with pytest.raises(InputError, match='line 2'):
-        recipes.read_yaml(str(tmp_path / 'a.yml'), '-opt')
+        option_file.read(str(tmp_path / 'a.yml'), '-opt')

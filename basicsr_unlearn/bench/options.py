@@ -6,15 +6,16 @@ import re
 from copy import deepcopy
 from os import path as osp
 
-from basicsr_unlearn import manifest, preflight, recipes
+from basicsr_unlearn import manifest, option_file, option_tree, preflight, recipes
 from basicsr_unlearn.bench import short_oracle
 from basicsr_unlearn.bench.settings import AttackData, BenchOptions, Goals, Stage
 from basicsr_unlearn.checkpoint import load_into
 from basicsr_unlearn.data.sources import build_source
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.methods import method_class
-from basicsr_unlearn.option_tree import ROLES, SOURCE
-from basicsr_unlearn.options import check_choice, check_keys, expand_paths, from_section, prepare
+from basicsr_unlearn.network import build_network_g
+from basicsr_unlearn.option_tables import ROLES
+from basicsr_unlearn.options import check_choice, check_keys, check_name, expand_paths, from_section, prepare
 
 PATHS = ('dataroot_', 'pretrain_network_', 'file_list', 'meta_info_file')  # keys whose values are paths
 
@@ -39,12 +40,13 @@ class Bench:
     """
 
     def __init__(self, path):
-        tree = recipes.read_yaml(path, '-opt')
+        tree = option_file.read(path, '-opt')
         for key in ('name', 'base', 'rows', 'attack', 'sets'):
             if not tree.get(key):
                 raise InputError(f'-opt {path}: {key}: is missing.')
         expand_paths('-opt', tree)
         self.options = from_section(BenchOptions, tree, '-opt')
+        check_name('name', self.options.name)
         self.home = osp.dirname(osp.abspath(path))
         self.folder = osp.join('bench', self.options.name)
         self.absolute_folder = osp.abspath(self.folder)
@@ -92,7 +94,7 @@ class Bench:
         return CLAIMS[self.kind_of_oracle]
 
     def _read_base(self):
-        base = recipes.read_yaml(self._beside(self.options.base), 'base')
+        base = option_file.read(self._beside(self.options.base), 'base')
         for key in ('datasets', 'path', 'train', 'network_g', 'logger'):
             if not isinstance(base.get(key), dict):
                 raise InputError(f'base: {self.options.base}: {key}: is missing.')
@@ -148,7 +150,7 @@ class Bench:
         self._find_oracle()
         self._check_rows()
         if self.options.oracle_2:
-            net = preflight.build_network_g(self.base['network_g'])
+            net = build_network_g(self.base['network_g'])
             load_into(net, self.options.oracle_2, 'oracle_2', *self.how_to_load('oracle_2').values())
         self._check_sets()
 
@@ -162,11 +164,12 @@ class Bench:
                 if not isinstance(section, dict):
                     raise InputError(f'{option}: must be a section of keys, not {section!r}.')
                 check_choice(f'{option}: role', section.get('role'), ROLES)
+                check_name(option, name)
                 sections[option] = {**section, 'name': name, 'phase': 'val', 'scale': 1, 'manual_seed': 0}
             if not any(section['role'] == 'forget' for section in (self.options.sets.get(split) or {}).values()):
                 raise InputError(f'sets: {split}: names no set with role: forget.')
         data = self.attack.data or {}
-        check_keys('attack: data', data, SOURCE)
+        option_tree.check_source('attack: data', data)
         build_source('attack: data', data)
         sections['attack'] = {
             **complete(self.base)['datasets']['train'],

@@ -109,7 +109,7 @@ def build_degradation(opt):
     """
     opt = dict(opt)
     kind = opt.pop('type', None)
-    if kind not in DEGRADATIONS:
+    if not isinstance(kind, str) or kind not in DEGRADATIONS:
         raise InputError(f'degradation: type: {kind} is unknown. Choose one of {", ".join(sorted(DEGRADATIONS))}.')
     try:
         return DEGRADATIONS[kind](**opt)

@@ -21,11 +21,19 @@ def list_images(folder, option):
         raise InputError(f'{option}: {folder}: no such folder.')
     names = _images(os.listdir(folder))
     if not names:
-        for parent, _, files in os.walk(folder, followlinks=True):
+        seen = set()  # links may lead in circles
+        for parent, folders, files in os.walk(folder, followlinks=True):
             names += [osp.relpath(osp.join(parent, name), folder) for name in _images(files)]
+            folders[:] = [name for name in sorted(folders) if not _in(seen, osp.realpath(osp.join(parent, name)))]
     if not names:
         raise InputError(f'{option}: {folder}: no image file in this folder ({", ".join(IMAGE_SUFFIXES)}).')
     return sorted(names)
+
+
+def _in(seen, place):
+    known = place in seen
+    seen.add(place)
+    return known
 
 
 def _images(names):

@@ -1,5 +1,6 @@
 """What every unlearning method is, and what it is given."""
 
+import math
 from dataclasses import dataclass, field
 from inspect import signature
 from typing import ClassVar
@@ -48,6 +49,7 @@ class MethodOptions:
     retain_weight: float = 1.0  # factor of l_retain
 
     def __post_init__(self):
+        check_numbers(self)
         check_loss('train: method: retain_opt', self.retain_opt, False)
         if getattr(self, 'forget_opt', None):
             check_loss('train: method: forget_opt', self.forget_opt, self.ascends)
@@ -130,10 +132,18 @@ class UnlearnMethod:
         return {'l_retain': self.options.retain_weight * self.retain_loss(pred, batch.retain_gt)}
 
 
+def check_numbers(options):
+    """Raise InputError for a negative number among a method's options, or no images to measure on."""
+    for name, value in vars(options).items():
+        least = {'margin': -math.inf, 'images': 1}.get(name, 0)
+        if isinstance(value, (int, float)) and value < least:
+            raise InputError(f'train: method: {name}: {value} must be at least {least}.')
+
+
 def check_loss(option, section, ascends):
     """Raise InputError for a loss that would pull the wrong way; those of ascent take the degraded image `lq`, too."""
     kind = section.get('type')
-    if kind not in LOSS_REGISTRY:
+    if not isinstance(kind, str) or kind not in LOSS_REGISTRY:
         return  # the check of names says so
     if ascends != ('lq' in signature(LOSS_REGISTRY.get(kind).forward).parameters):
         raise InputError(

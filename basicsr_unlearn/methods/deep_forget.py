@@ -23,6 +23,13 @@ class DeepForgetOptions(IdentityOptions):
     relearn_weight: float = 1.0  # w_a, factor of what is asked of the attacked weights
     relearn_outer: float = 0.5  # share of that which reaches the modules that are not in `reset`
 
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 < self.forget_share <= 1:
+            raise InputError(
+                f'train: method: forget_share: {self.forget_share} must be above 0 and at most 1, for example 0.34.'
+            )
+
 
 @METHOD_REGISTRY.register()
 class DeepForget(IdentityTarget):
@@ -50,10 +57,6 @@ class DeepForget(IdentityTarget):
 
     def __init__(self, options, run):
         super().__init__(options, run)
-        if not 0 < options.forget_share <= 1:
-            raise InputError(
-                f'train: method: forget_share: {options.forget_share} must be above 0 and at most 1, for example 0.34.'
-            )
         self.parts = self.modules(options, run.net)
         self.inner = tuple(f'{name}.' for name in self.parts)
         self.iteration, self.attacked = 0, None

@@ -225,6 +225,7 @@ class UnlearnModel(RestorationModel):
             'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
             'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
             'unlearn': {
+                'type': self.opt['train']['method']['type'],
                 'method': self.method.state_dict(),
                 'rule': self.rule.state_dict(),
                 'divergence': self.divergence.state_dict(),
