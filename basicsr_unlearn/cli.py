@@ -11,6 +11,7 @@ import torch
 
 from basicsr_unlearn import __version__, checkpoint, compat, recipes, restore_folder
 from basicsr_unlearn.bench import add_command as add_bench
+from basicsr_unlearn.data import found
 from basicsr_unlearn.errors import Diverged, InputError
 
 OK, BAD_INPUT, DIVERGED = 0, 2, 3
@@ -110,6 +111,7 @@ def _pipeline(pipeline, options):
         pipeline(os.getcwd())
     finally:
         sys.argv = saved
+        found.drop()
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
     return OK

@@ -1,7 +1,7 @@
 """The tables of known keys, and the check of a whole option tree for UnlearnModel against them."""
 
 from basicsr_unlearn.errors import InputError
-from basicsr_unlearn.options import check_choice, check_keys, check_numbers, stop_options, tile_options
+from basicsr_unlearn.options import check_choice, check_keys, check_numbers, skipped_share, stop_options, tile_options
 
 TOP = (
     'name',
@@ -75,8 +75,9 @@ SOURCE = (
     'cache',
 )
 RETAIN = SOURCE + ('from', 'weight', 'target')
+SKIPPING = ('on_error', 'max_skipped')
 SETS = {  # the keys of the data sets of ours that hold no others, beside name, role and those of the loader
-    'MixedPairedDataset': ('sources',),
+    'MixedPairedDataset': ('sources', *SKIPPING),
     'PairedFilesDataset': ('dataroot_lq', 'dataroot_gt', 'io_backend', 'meta_info_file', 'file_list', 'filename_tmpl'),
     'DegradedImageDataset': ('dataroot_gt', 'io_backend', 'file_list', 'degradation'),
     'PhotographDataset': ('degradation',),
@@ -118,6 +119,7 @@ def check_dataset_keys(option, section):
     if section.get('type') not in SETS:
         return
     check_keys(option, section, LOADER + ('role', *SETS[section['type']]))
+    skipped_share(section)
     for name, source in (section.get('sources') or {}).items():
         check_keys(f'{option}: sources: {name}', source, SOURCE + ('weight',))
 
@@ -150,7 +152,8 @@ def _check_datasets(datasets, task):
     if not isinstance(train, dict):
         raise InputError('datasets: train: is missing.')
     check_choice('datasets: train: type', train.get('type'), ['ForgetRetainPairedDataset'])
-    check_keys('datasets: train', train, LOADER + ('forget', 'retain'))
+    check_keys('datasets: train', train, LOADER + SKIPPING + ('forget', 'retain'))
+    skipped_share(train)
     _require('datasets: train', train, ('num_worker_per_gpu',))
     for key in ('batch_size_per_gpu', 'gt_size'):
         if not isinstance(train.get(key), int) or train[key] < 1:

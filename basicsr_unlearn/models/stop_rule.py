@@ -19,14 +19,16 @@ class Probes:
     """
 
     def __init__(self, dataset, number, device):
-        self.pairs = {}
+        self.pairs, self.skipped = {}, []  # the latter: what read_pair had to leave out
         sources = {'forget': dataset.forget, **{f'retain/{name}': source for name, source in dataset.retain.items()}}
         for stream, (name, source) in enumerate(sources.items()):
             pairs = []
             for i in range(number):
                 rng = np.random.default_rng((dataset.seed, 2, stream, i))
                 index = i * len(source) // number  # spread over the source
-                pairs.append(dataset.read_pair(source, index, rng)[:2])
+                *images, _, _, skipped = dataset.read_pair(source, index, rng)
+                pairs.append(images)
+                self.skipped += skipped
             self.pairs[name] = tuple(torch.stack(images).to(device) for images in zip(*pairs, strict=True))
         self.images = number * len(sources)
 

@@ -67,6 +67,7 @@ class UnlearnModel(RestorationModel):
             self.reporter.measure_before()
         self.clock = time.time()
         self.probes = Probes(self.run.train_set, self.stop.probes, self.device)
+        self.run.skipped.collect(self.probes.skipped)
         if self.rule is None:
             probes = self._measure_probes()
             self.rule = StopRule(self.stop, self.probes.input_psnr(), probes, self.method.repairs)
@@ -225,6 +226,7 @@ class UnlearnModel(RestorationModel):
     def save_training_state(self, epoch, current_iter):
         """Save what resume needs: BasicSR's state, and that of the method, the stop rule and the report."""
         cost = self._total_cost() / self.opt['world_size']
+        self.run.skipped.gather()
         if self.opt['rank'] > 0:
             return
         state = {
@@ -236,6 +238,7 @@ class UnlearnModel(RestorationModel):
                 'method': self.method.state_dict(),
                 'rule': self.rule.state_dict(),
                 'before': self.reporter.before,
+                'skipped': self.run.skipped.files,
                 'cost': cost,  # the mean of the processes
                 'seconds': self.seconds,
                 'random': torch.get_rng_state(),
@@ -250,5 +253,6 @@ class UnlearnModel(RestorationModel):
         self.rule = StopRule(self.stop, 0.0, {}, self.method.repairs)
         self.rule.load_state_dict(state['rule'])
         self.reporter.before = state['before']
+        self.run.skipped.files = state.get('skipped', {})
         self.run.cost, self.seconds = state['cost'], state['seconds']
         torch.set_rng_state(state['random'].cpu())
