@@ -11,7 +11,7 @@ import torch
 
 from basicsr_unlearn import __version__, checkpoint, compat, recipes, restore_folder
 from basicsr_unlearn.bench import add_command as add_bench
-from basicsr_unlearn.data import found, skipped
+from basicsr_unlearn.data import found
 from basicsr_unlearn.errors import Diverged, InputError
 
 OK, BAD_INPUT, DIVERGED = 0, 2, 3
@@ -71,10 +71,10 @@ def init(options):
 def restore(options):
     """Restore a folder of pictures: restore_folder.py."""
     tree = _read_option_file(options.opt, (('network_g', dict), ('path', dict)))
-    number, others = restore_folder.run(options.input, options.output, tree, options.weights, options.compare)
+    number, skipped = restore_folder.run(options.input, options.output, tree, options.weights, options.compare)
     print(f'restored {number} pictures into {options.output}')
-    if others:
-        print(f'left alone {len(others)} files that are no pictures: {", ".join(others[:5])}')
+    if skipped:
+        print(f'left alone {len(skipped)} files that are no pictures: {", ".join(skipped[:5])}')
     return OK
 
 
@@ -112,7 +112,6 @@ def _pipeline(pipeline, options):
     finally:
         sys.argv = saved
         found.drop()
-        skipped.found_at_start([])
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
     return OK

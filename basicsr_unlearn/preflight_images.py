@@ -8,9 +8,10 @@ from functools import cache, partial
 import numpy as np
 from tqdm import tqdm
 
+from basicsr_unlearn.data import found
 from basicsr_unlearn.data.image_header import ImageFault, check_file
 from basicsr_unlearn.data.lmdb_files import read_meta_info
-from basicsr_unlearn.data.skipped import check_share, found_at_start
+from basicsr_unlearn.data.skipped import check_share
 from basicsr_unlearn.data.sources import check_sizes
 
 ALL_PIXELS = 1000  # files of all data sets; above that, only headers are read
@@ -38,22 +39,20 @@ class Images:
     lmdbs: tuple | None = None
 
 
-def check_images(found):
+def check_images(sources):
     """Check images and their sizes, and hand over what `on_error: skip` is to leave out.
 
     Raises:
         InputError: An image cannot be used, or more than `max_skipped` of a source; a file is named.
     """
-    files = sum(images.number for images in found if not images.lmdbs)
+    files = sum(images.number for images in sources if not images.lmdbs)
     part = min(1, ALL_HEADERS / max(files, 1))
     size_of = cache(partial(check_file, pixels=files <= ALL_PIXELS))  # many degraded images share one clean image
-    skipped = []
-    for images in found:
+    for images in sources:
         if images.lmdbs:  # their pixels were read when they were written
-            skipped += _check(images, [read_meta_info(folder, images.option).get for folder in images.lmdbs], 1)
+            found.skipped += _check(images, [read_meta_info(folder, images.option).get for folder in images.lmdbs], 1)
         else:
-            skipped += _check(images, [size_of] * len(images.samples[0]), part)
-    found_at_start(skipped)
+            found.skipped += _check(images, [size_of] * len(images.samples[0]), part)
 
 
 def _check(images, size_of, part):

@@ -1,4 +1,4 @@
-"""What a run asks for more than once: the pairs of a source, for the check before it, the loader and the probes.
+"""What the check before a run hands over to it: the pairs of every source, and the files that it is to skip.
 
 Also how many names are kept: in one piece of memory each, which worker processes share. A Python string that is only
 looked at is written to (its reference count), and so every worker would come to have a copy of all of them.
@@ -9,19 +9,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
+skipped = []  # entries for data/skipped.py
 _answers = None  # {(function, arguments): answer}; None: nothing is kept
 
 
 def keep():
-    """From now on keep what functions marked `kept` find; what was kept before is forgotten."""
+    """From now on keep what functions marked `kept` find; what was found before is forgotten."""
     global _answers
     _answers = {}
+    skipped.clear()
 
 
 def drop():
     """Forget what was found, and keep no more."""
     global _answers
     _answers = None
+    skipped.clear()
 
 
 def kept(function):

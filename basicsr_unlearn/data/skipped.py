@@ -5,16 +5,11 @@ import hashlib
 import torch.distributed
 
 from basicsr.utils import get_root_logger
+from basicsr_unlearn.data import found
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.options import is_private, skipped_share
 
 NAMED = 3  # files in an error
-_at_start = []
-
-
-def found_at_start(entries):
-    """Hand over what the check before a run found, to the next `Skipped`; replaces what was handed over before."""
-    _at_start[:] = entries
 
 
 def hashed(name):
@@ -47,8 +42,7 @@ class Skipped:
         self.private = is_private(opt)
         self.files = {}
         if self.share is not None:
-            self.collect(_at_start)
-            _at_start.clear()
+            self.collect(found.skipped)
 
     def collect(self, entries):
         """Take note of files that were left out.
@@ -71,9 +65,9 @@ class Skipped:
         """Join what the processes left out; all of them must call it."""
         if not torch.distributed.is_initialized():
             return
-        found = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(found, self.files)
-        for files in found:
+        all_files = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(all_files, self.files)
+        for files in all_files:
             for source, paths in files.items():
                 known = self.files.setdefault(source, [])
                 known += [path for path in paths if path not in known]
