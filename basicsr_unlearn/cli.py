@@ -9,6 +9,7 @@ from os import path as osp
 
 from basicsr_unlearn import __version__, checkpoint, compat, full_disk, option_file, processes, recipes, restore_folder
 from basicsr_unlearn.bench import add_command as add_bench
+from basicsr_unlearn.data import found
 from basicsr_unlearn.errors import Diverged, InputError
 from basicsr_unlearn.interruption import interruption
 from basicsr_unlearn.option_tables import PATH, check_values
@@ -129,6 +130,7 @@ def _pipeline(pipeline, options):
         return _fail(processes.lost(), FAILED)
     finally:
         sys.argv = saved
+        found.drop()
         processes.leave(fine)
     return OK
 

@@ -115,9 +115,10 @@ RETAIN = {**SOURCE, 'from': 'text', 'weight': 'positive', 'target': 'text'}
 FILES = {key: SOURCE[key] for key in ('dataroot_gt', 'io_backend', 'file_list')}
 PAIRS = {key: SOURCE[key] for key in ('dataroot_lq', 'meta_info_file', 'filename_tmpl')} | FILES
 DEGRADATION = {'degradation': SOURCE['degradation']}
+SKIPPING = {'on_error': 'text', 'max_skipped': 'number'}
 SETS = {  # the keys of our data sets, beside role and those of the loader
-    'ForgetRetainPairedDataset': {'forget': 'section?', 'retain': 'section?'},
-    'MixedPairedDataset': {'sources': 'section?'},
+    'ForgetRetainPairedDataset': {'forget': 'section?', 'retain': 'section?'} | SKIPPING,
+    'MixedPairedDataset': {'sources': 'section?'} | SKIPPING,
     'PairedFilesDataset': PAIRS,
     'DegradedImageDataset': FILES | DEGRADATION,
     'PhotographDataset': DEGRADATION,

@@ -28,6 +28,7 @@ from basicsr_unlearn.options import (
     check_keys,
     check_name,
     check_numbers,
+    skipped_share,
     stop_options,
     tile_options,
 )
@@ -166,6 +167,7 @@ def check_dataset(option, section):
         _check_files(option, section)
     if kind not in SETS:
         return
+    skipped_share(section)
     if section.get('forget'):
         check_source(f'{option}: forget', section['forget'])
     for group, kinds in (('retain', RETAIN), ('sources', {**SOURCE, 'weight': RETAIN['weight']})):

@@ -174,6 +174,25 @@ def check_numbers(option, tree):
             raise InputError(f'{option}: {key}: {value!r} is text. Write the number without quotes.')
 
 
+def skipped_share(section):
+    """Return `max_skipped` of a section `datasets: train` with `on_error: skip`, else None: an error ends the run.
+
+    Raises:
+        InputError: An unknown `on_error`, or a `max_skipped` that is no share.
+    """
+    check_choice('datasets: train: on_error', section.get('on_error', 'raise'), ['raise', 'skip'])
+    share = section.get('max_skipped', 0.01)
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
+        raise InputError(f"datasets: train: max_skipped: {share} must be a share of a source's files, such as 0.01.")
+    return share if section.get('on_error') == 'skip' else None
+
+
+def is_private(opt):
+    """Return whether forget pictures and the names of files stay out of logs and reports."""
+    private, train = opt['logger'].get('private'), opt.get('train') or {}
+    return (train.get('method') or {}).get('task', 'degradation') != 'degradation' if private is None else private
+
+
 def is_dry_run(opt):
     """Return whether an option tree is that of a training with `--debug`."""
     return 'planned_iter' in (opt.get('train') or {})

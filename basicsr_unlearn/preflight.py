@@ -4,25 +4,21 @@ It runs inside BasicSR's `parse_options` (see compat.py), so that every way to s
 """
 
 from copy import deepcopy
-from functools import cache, partial
 from inspect import signature
 from os import path as osp
 
 import torch
-from PIL import Image
-from tqdm import tqdm
 
 from basicsr.utils.registry import DATASET_REGISTRY, LOSS_REGISTRY
 from basicsr_unlearn import checkpoint, full_disk, manifest, optimization, option_tree, options
-from basicsr_unlearn.data.lmdb_files import UNREADABLE, read_meta_info
+from basicsr_unlearn.data import found
 from basicsr_unlearn.data.pairing import find_pairs, is_lmdb
-from basicsr_unlearn.data.sources import check_sizes, image_files
+from basicsr_unlearn.data.sources import image_files
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.methods import method_class, method_options
 from basicsr_unlearn.metrics.chosen import choose_metrics, with_table
 from basicsr_unlearn.network import build_network_g
-
-ALL_PIXELS = 1000  # files; above that, only headers are read
+from basicsr_unlearn.preflight_images import Images, check_images
 
 
 def check(opt):
@@ -38,6 +34,7 @@ def check(opt):
     if not option_tree.is_ours(opt):
         return
     check_options(opt)
+    found.keep()  # pairs, for the data sets that BasicSR and the model build next
     check_data({f'datasets: {key}': section for key, section in opt['datasets'].items()}, opt['rank'] == 0)
     if opt.get('model_type') in options.OUR_MODELS:
         check_network(opt)
@@ -101,27 +98,28 @@ def _check_method(section, retain, option='train: method'):
 
 def check_data(sections, open_images=True):
     """Build the data sets of `{option: section}`, and open their images, unless another process does."""
-    files = []
+    images = []
     for option, section in sections.items():
-        files += _check_dataset(option, section)
+        images += _check_dataset(option, section)
     if open_images:
-        _check_files(files)
+        check_images(images)
 
 
 def _check_dataset(option, section):
-    """Build a data set; return the (pair of) image files that it will read, and the patch size that they must hold."""
+    """Build a data set; return the Images that it will read, source by source."""
     kind = section.get('type')
     options.check_choice(f'{option}: type', kind, [name for name, _ in DATASET_REGISTRY])
     options.check_name(f'{option}: name', section.get('name'))
     option_tree.check_dataset(option, section)
-    files = []
+    images = []
     if kind == 'PairedImageDataset':  # BasicSR's own words name no file
         if is_lmdb(section):
             raise InputError(
                 f'{option}: type: PairedImageDataset: its reader cannot share an LMDB with other sets of the run. '
                 'Set type: PairedFilesDataset, which takes the same keys.'
             )
-        files = [(pair, None) for pair in find_pairs(option, section)]
+        pairs = find_pairs(option, section)
+        images.append(Images(option, pairs, 2 * len(pairs)))
     try:
         dataset = DATASET_REGISTRY.get(kind)(deepcopy(section))
     except InputError:
@@ -129,15 +127,14 @@ def _check_dataset(option, section):
     except (AssertionError, OSError, KeyError, TypeError, ValueError) as error:
         hint = ' PairedFilesDataset pairs files of different names.' if kind == 'PairedImageDataset' else ''
         raise InputError(f'{option}: {type(error).__name__}: {" ".join(str(error).split())}{hint}') from None
-    patch = getattr(dataset, 'size', None)
+    limits = getattr(dataset, 'size', None), getattr(dataset, 'max_skipped', None)
     for source in _sources(dataset):
-        pairs = image_files(source)
-        reader = getattr(source, 'read_image', None)
-        if reader and reader.lmdbs:
-            _check_recorded_sizes(option, pairs, reader.lmdbs, patch)
-        elif reader:
-            files += [(pair, patch) for pair in pairs]
-    return files
+        samples, reader = image_files(source), getattr(source, 'read_image', None)
+        if reader:
+            lmdbs = reader.lmdbs and tuple(reader.lmdbs[key] for key in ('lq', 'gt')[-len(samples[0]) :])
+            name, number = getattr(source, 'option', option), getattr(source, 'files', len(samples))
+            images.append(Images(name, samples, number, *limits, lmdbs))
+    return images
 
 
 def _sources(dataset):
@@ -145,37 +142,6 @@ def _sources(dataset):
     sources = list(getattr(dataset, 'sources', getattr(dataset, 'retain', {})).values())
     own = getattr(dataset, 'forget', getattr(dataset, 'source', None))
     return sources + [own] if own else sources or [dataset]
-
-
-def _check_recorded_sizes(option, pairs, lmdbs, patch):
-    """Check the sizes that the LMDBs of a source record; their pixels were read when they were written."""
-    roots = [lmdbs['gt']] if len(pairs[0]) == 1 else [lmdbs['lq'], lmdbs['gt']]
-    recorded = [read_meta_info(root, option) for root in roots]
-    for pair in pairs:
-        sizes = [known[key] for known, key in zip(recorded, pair, strict=True)]
-        if all(sizes):
-            check_sizes(pair, sizes, patch)
-
-
-def _check_files(files):
-    """Open every image (or its header) once; the images of a pair must have one size, and hold the patch."""
-    fully = sum(len(pair) for pair, _ in files) <= ALL_PIXELS
-    quiet = True if len(files) < 100 else None  # None: only on a terminal
-    image_size = cache(partial(_image_size, fully=fully))  # many degraded images share one clean image
-    for pair, patch in tqdm(files, 'checking images', unit='pair', leave=False, disable=quiet):
-        check_sizes(pair, list(map(image_size, pair)), patch)
-
-
-def _image_size(path, fully):
-    if not osp.isfile(path):
-        raise InputError(f'{path}: is no file. Replace it or take it out of the data set.')
-    try:
-        with Image.open(path) as image:
-            if fully:
-                image.load()
-            return image.size
-    except UNREADABLE:
-        raise InputError(f'{path}: cannot be read as an image. Replace it or take it out of the data set.') from None
 
 
 def check_network(opt):

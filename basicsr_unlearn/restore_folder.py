@@ -13,7 +13,7 @@ from basicsr_unlearn.models.inference import measuring, restore
 from basicsr_unlearn.models.pictures import SUFFIXES, Picture, read_picture, write_png
 from basicsr_unlearn.models.tensorboard import sheet
 from basicsr_unlearn.network import build_network_g
-from basicsr_unlearn.preflight import ALL_PIXELS
+from basicsr_unlearn.preflight_images import ALL_PIXELS
 
 SHEETS = 'comparison'  # folder inside the output folder
 OPTION = 'path: pretrain_network_g'

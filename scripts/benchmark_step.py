@@ -23,14 +23,15 @@ from basicsr_unlearn.models.unlearn_model import UnlearnModel
 KINDS = ('SRModel', 'target: gt', 'target: original')
 
 
-def build(kind, args, weights):
-    """Return a function that makes one training step."""
+def option_tree(args, weights):
+    """Return the options of a model without losses or method."""
     net = {'type': 'PromptIR', 'dim': args.dim, 'num_blocks': args.blocks, 'num_refinement_blocks': args.blocks[0]}
-    opt = {
+    return {
         'dist': False,
         'rank': 0,
         'world_size': 1,
         'is_train': True,
+        'manual_seed': 0,
         'num_gpu': 1 if torch.cuda.is_available() else 0,
         'network_g': net,
         'path': {'pretrain_network_original': weights},
@@ -42,6 +43,11 @@ def build(kind, args, weights):
             'total_iter': 10**6,
         },
     }
+
+
+def build(kind, args, weights):
+    """Return a function that makes one training step."""
+    opt = option_tree(args, weights)
     generator = torch.Generator().manual_seed(0)
     images = [torch.rand(args.images, 3, args.patch, args.patch, generator=generator) for _ in range(4)]
     if kind == 'SRModel':

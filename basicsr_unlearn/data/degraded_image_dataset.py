@@ -12,7 +12,7 @@ from basicsr.utils import img2tensor
 from basicsr.utils.registry import DATASET_REGISTRY
 from basicsr_unlearn.data.degradations import build_degradation
 from basicsr_unlearn.data.pairing import find_images
-from basicsr_unlearn.data.sources import ImageReader
+from basicsr_unlearn.data.sources import ImageReader, to_float
 from basicsr_unlearn.errors import InputError
 
 CROP = 192  # pixels; a multiple of 8
@@ -60,7 +60,7 @@ class DegradedImageDataset(data.Dataset):
 
     def _read(self, index):
         """Return the clean image (H, W, 3), its depth (H, W) or None, and its path."""
-        return self.read_image(self.paths[index], 'gt'), None, self.paths[index]
+        return to_float(self.read_image(self.paths[index], 'gt')), None, self.paths[index]
 
     def __len__(self):
         return len(self.paths)

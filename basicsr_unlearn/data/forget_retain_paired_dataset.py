@@ -1,13 +1,18 @@
 """The training data of unlearning, and of the all-in-one training that comes before it."""
 
+import json
+
 import numpy as np
 from torch.utils import data
 
 from basicsr.utils import img2tensor
 from basicsr.utils.registry import DATASET_REGISTRY
+from basicsr_unlearn.data.image_header import ImageFault
 from basicsr_unlearn.data.sampler import shuffled_index
+from basicsr_unlearn.data.skipped import check_share
 from basicsr_unlearn.data.sources import augment, build_source
 from basicsr_unlearn.errors import InputError
+from basicsr_unlearn.options import skipped_share
 
 SECTION = 'datasets: train'
 
@@ -22,6 +27,7 @@ class _SampledDataset(data.Dataset):
         self.opt = opt
         self.seed = int(opt.get('manual_seed') or 0)
         self.size = opt.get('gt_size')
+        self.max_skipped = skipped_share(opt)
         if not isinstance(self.size, int) or self.size < 8:
             raise InputError(f'{SECTION}: gt_size: {self.size} must be a patch size in pixels, at least 8.')
 
@@ -38,11 +44,30 @@ class _SampledDataset(data.Dataset):
         return name, self.read_pair(sources[name], int(rng.integers(len(sources[name]))), rng)
 
     def read_pair(self, source, index, rng):
-        """Read, crop and turn one pair: two (3, H, W) float tensors in [0, 1], channel order RGB, and two paths."""
-        lq, gt, lq_path, gt_path = source.read(index, rng, self.size)
+        """Read, crop and turn one pair; with `on_error: skip` the next one of the source that can be used.
+
+        Returns:
+            tuple: Two (3, H, W) float tensors in [0, 1], channel order RGB, two paths, and what was left out: a list of
+            entries for data/skipped.py.
+        """
+        skipped = []
+        while True:
+            try:
+                found = source.read((index + len(skipped)) % len(source), rng, self.size)
+                break
+            except ImageFault as fault:  # raised before the first random number is drawn
+                if self.max_skipped is None:
+                    raise
+                skipped.append((source.option, source.files, fault.path, str(fault)))
+                check_share(source.option, {path for _, _, path, _ in skipped}, source.files, self.max_skipped)
+        lq, gt, lq_path, gt_path = found
         images = augment([lq, gt], rng, self.opt.get('use_hflip', False), self.opt.get('use_rot', False))
         lq, gt = img2tensor([np.ascontiguousarray(image) for image in images], bgr2rgb=True, float32=True)
-        return lq, gt, lq_path, gt_path
+        return lq, gt, lq_path, gt_path, skipped
+
+    def _skipped(self, entries):
+        """Return the entry of a sample that says what was left out for it: text, which a data loader passes on."""
+        return {} if self.max_skipped is None else {'skipped': json.dumps(entries)}
 
 
 @DATASET_REGISTRY.register()
@@ -56,6 +81,8 @@ class ForgetRetainPairedDataset(_SampledDataset):
             gt_size (int): Patch size in pixels.
             use_hflip (bool): Random left-right flips. Default: False.
             use_rot (bool): Random up-down flips and turns by 90 degrees. Default: False.
+            on_error (str): `skip` takes the next pair of the source for an unreadable one. Default: raise.
+            max_skipped (float): Share of a source's files that may be skipped. Default: 0.01.
             manual_seed (int): Filled in from the top of the option file.
 
     A source has either `dataroot_lq` and `dataroot_gt` (with BasicSR's `io_backend`, `meta_info_file` and
@@ -66,7 +93,8 @@ class ForgetRetainPairedDataset(_SampledDataset):
 
     Returns (`__getitem__`):
         dict: `forget_lq forget_gt retain_lq retain_gt` (3, gt_size, gt_size), float32 in [0, 1], RGB;
-        `retain_from_original` (bool); `forget_lq_path forget_gt_path retain_lq_path retain_gt_path retain_task` (str).
+        `retain_from_original` (bool); `forget_lq_path forget_gt_path retain_lq_path retain_gt_path retain_task` (str);
+        with `on_error: skip` also `skipped` (str), JSON of what was left out.
         Without retain sources the retain entries are absent. The length is that of the forget set.
 
     Raises:
@@ -95,10 +123,11 @@ class ForgetRetainPairedDataset(_SampledDataset):
     def __getitem__(self, number):
         rng = np.random.default_rng((self.seed, 0, number))
         index = shuffled_index(number, len(self.forget), self.seed)
-        lq, gt, lq_path, gt_path = self.read_pair(self.forget, index, rng)
+        lq, gt, lq_path, gt_path, skipped = self.read_pair(self.forget, index, rng)
         sample = {'forget_lq': lq, 'forget_gt': gt, 'forget_lq_path': lq_path, 'forget_gt_path': gt_path}
         if self.retain:
-            name, (lq, gt, lq_path, gt_path) = self._draw(self.retain, self.chances, rng)
+            name, (lq, gt, lq_path, gt_path, more) = self._draw(self.retain, self.chances, rng)
+            skipped = skipped + more
             sample.update(
                 retain_lq=lq,
                 retain_gt=gt,
@@ -107,7 +136,7 @@ class ForgetRetainPairedDataset(_SampledDataset):
                 retain_task=name,
                 retain_from_original=self.from_original[name],
             )
-        return sample
+        return {**sample, **self._skipped(skipped)}
 
 
 @DATASET_REGISTRY.register()
@@ -133,5 +162,12 @@ class MixedPairedDataset(_SampledDataset):
 
     def __getitem__(self, number):
         rng = np.random.default_rng((self.seed, 0, number))
-        name, (lq, gt, lq_path, gt_path) = self._draw(self.sources, self.chances, rng)
-        return {'lq': lq, 'gt': gt, 'lq_path': lq_path, 'gt_path': gt_path, 'task': name}
+        name, (lq, gt, lq_path, gt_path, skipped) = self._draw(self.sources, self.chances, rng)
+        return {
+            'lq': lq,
+            'gt': gt,
+            'lq_path': lq_path,
+            'gt_path': gt_path,
+            'task': name,
+            **self._skipped(skipped),
+        }

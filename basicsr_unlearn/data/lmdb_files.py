@@ -8,18 +8,21 @@ from os import path as osp
 
 import cv2
 import lmdb
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from basicsr.utils import imfrombytes
 from basicsr_unlearn.checkpoint import atomic_write
+from basicsr_unlearn.data.image_header import check_bytes, read_file, unreadable
 from basicsr_unlearn.errors import InputError
 
 BATCH = 64 << 20  # bytes between two commits: what an interruption costs at most
 MAP_SIZE = 1 << 30  # bytes; doubled whenever an LMDB is full
-AS_THEY_ARE = ('PNG', 'JPEG', 'MPO')  # stored byte for byte; what has another format becomes PNG
-MAGIC = (b'\x89PNG', b'\xff\xd8\xff')  # how the files of these formats begin
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow says of a bad image
+MAGIC = (b'\x89PNG', b'\xff\xd8\xff')  # how PNG and JPEG files begin; they are stored byte for byte, all others as PNG
+LINE = re.compile(r'(.+)\.\w+ \((\d+),(\d+),\d+\)(?: \d+)?')  # of meta_info.txt: KEY.SUFFIX (height,width,channels)
+KEYS_TRIED = 1000  # at the start, evenly spread: py-lmdb cannot look for a key without reading its image
+WRITE_AGAIN = 'It was not written to the end: write it again.'
 _handles = {}
 
 
@@ -42,21 +45,45 @@ def read_meta_info(folder, option):
         raise InputError(
             f'{option}: {folder}: no LMDB. io_backend: lmdb needs a folder NAME.lmdb with data.mdb inside.'
         )
-    remedy = 'It was not written to the end: write it again.'
     if not osp.isfile(text):
-        raise InputError(f'{option}: {folder}: has no meta_info.txt. {remedy}')
+        raise InputError(f'{option}: {folder}: has no meta_info.txt. {WRITE_AGAIN}')
     sizes = {}
     with open(text, encoding='utf-8') as file:
         for line in filter(None, map(str.strip, file)):
-            found = re.fullmatch(r'(.+) \((\d+),(\d+),\d+\)( \d+)?', line)
-            name = found[1] if found else line.split(' ')[0]
-            sizes[osp.splitext(name)[0]] = (int(found[3]), int(found[2])) if found else None
-    stored = _count(folder)
-    if not sizes or stored < len(sizes):
-        raise InputError(
-            f'{option}: {folder}: holds {stored} of the {len(sizes)} images of its meta_info.txt. {remedy}'
-        )
+            found = LINE.fullmatch(line)
+            sizes[found[1] if found else osp.splitext(line.split(' ')[0])[0]] = (
+                (int(found[3]), int(found[2])) if found else None
+            )
+    _check_keys(folder, list(sizes), option)
     return sizes
+
+
+def _check_keys(folder, keys, option):
+    """Raise InputError unless an LMDB is whole and holds as many images as keys, and every one of those tried."""
+    known = osp.realpath(folder) in _handles
+    try:
+        store = environment(folder) if known else lmdb.open(folder, readonly=True, lock=False, readahead=False)
+        try:
+            stat = store.stat()
+            pages = store.info()['last_pgno'] + 1
+            if osp.getsize(osp.join(folder, 'data.mdb')) < pages * stat['psize']:  # reading on would end the process
+                raise InputError(f'{option}: {folder}: its data.mdb is truncated. Copy or write it again.')
+            if not keys or stat['entries'] < len(keys):
+                raise InputError(
+                    f'{option}: {folder}: holds {stat["entries"]} of the {len(keys)} images of its meta_info.txt. '
+                    f'{WRITE_AGAIN}'
+                )
+            with store.begin(buffers=True) as transaction:
+                for index in np.linspace(0, len(keys) - 1, min(len(keys), KEYS_TRIED)).astype(int):
+                    if transaction.get(keys[index].encode()) is None:
+                        raise InputError(
+                            f'{option}: {folder}: has no {keys[index]}, which its meta_info.txt names. {WRITE_AGAIN}'
+                        )
+        finally:
+            if not known:
+                store.close()
+    except lmdb.Error as error:
+        raise InputError(f'{option}: {folder}: cannot be opened as an LMDB ({error}). {WRITE_AGAIN}') from None
 
 
 def lmdb_key(name):
@@ -80,16 +107,6 @@ def environment(folder):
     if folder not in _handles:
         _handles[folder] = lmdb.open(folder, readonly=True, lock=False, readahead=False)
     return _handles[folder]
-
-
-def _count(folder):
-    if osp.realpath(folder) in _handles:
-        return environment(folder).stat()['entries']
-    try:
-        with lmdb.open(folder, readonly=True, lock=False) as found:
-            return found.stat()['entries']
-    except lmdb.Error as error:
-        raise InputError(f'{folder}: cannot be opened as an LMDB ({error}).') from None
 
 
 def write_lmdb(root, names, folder):
@@ -177,20 +194,14 @@ def _commit(store, images):
 
 def _checked_bytes(path):
     """Return an image file's bytes (as PNG where it is neither PNG nor JPEG) after decoding all of it."""
-    try:
-        with open(path, 'rb') as file:
-            content = file.read()
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-            kind = image.format
-        pixels = imfrombytes(content)
-    except (*UNREADABLE, cv2.error):
-        pixels = None
+    content = read_file(path)
+    check_bytes(content, path, pixels=True)
+    if content.startswith(MAGIC):
+        return content
+    pixels = imfrombytes(content)
     if pixels is None:
-        raise InputError(f'{path}: cannot be read as an image. Replace it or take it out of the data set.')
-    return (
-        content if kind in AS_THEY_ARE else cv2.imencode('.png', pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
-    )
+        raise unreadable(path, 'OpenCV does not know its kind')
+    return cv2.imencode('.png', pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
 
 
 def _meta_info(store):

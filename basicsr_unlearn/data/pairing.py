@@ -42,8 +42,8 @@ def _images(names):
 
 def stem_of(name):
     """Return a file name without its suffix; a key such as `0001_0.8_0.2` has none and stays."""
-    stem, suffix = osp.splitext(name)
-    return stem if suffix.lower() in IMAGE_SUFFIXES else name
+    stem, _, suffix = name.rpartition('.')
+    return stem if f'.{suffix.lower()}' in IMAGE_SUFFIXES else name
 
 
 def match_names(lq_names, gt_names, template='{}'):
@@ -64,9 +64,14 @@ def match_names(lq_names, gt_names, template='{}'):
     for name in gt_names:
         folder, stem = osp.split(stem_of(name))
         stem = template.format(stem)
-        for key in {stem, osp.join(folder, stem)}:
+        for key in {stem, osp.join(folder, stem)} if folder else (stem,):
             clean.setdefault(key, []).append(name)
-    return [(name, next((clean[stem] for stem in _clean_stems(name) if stem in clean), [])) for name in lq_names]
+    return [(name, clean.get(stem_of(name)) or _likeliest(name, clean)) for name in lq_names]
+
+
+def _likeliest(name, clean):
+    """Return the clean names of the first stem that there is."""
+    return next((clean[stem] for stem in _clean_stems(name) if stem in clean), [])
 
 
 def pair_by_name(lq_names, gt_names, template, option, every_clean=True):

@@ -8,10 +8,13 @@ import os
 from os import path as osp
 
 import cv2
+import lmdb
 import numpy as np
 
 from basicsr.utils import FileClient, imfrombytes
 from basicsr_unlearn.data.degradations import build_degradation
+from basicsr_unlearn.data.found import Names, Pairs, Singles, kept
+from basicsr_unlearn.data.image_header import ImageFault, check_bytes, unreadable
 from basicsr_unlearn.data.lmdb_files import read_lmdb
 from basicsr_unlearn.data.pairing import find_images, find_pairs, is_lmdb
 from basicsr_unlearn.data.scenes import draw_scene
@@ -33,20 +36,29 @@ class ImageReader:
         self.images = {} if opt.get('cache', False) else None
 
     def __call__(self, path, client_key):
+        """Return an image (H, W, 3), uint8, BGR; ImageFault if it cannot be used."""
         image = self.images.get((path, client_key)) if self.images is not None else None
         if image is None:
             image = self._decode(path, client_key)
             if self.images is not None:
                 self.images[path, client_key] = image
-        return image.astype(np.float32) / 255
+        return image
 
     def _decode(self, path, client_key):
+        name = f'{path} in {self.lmdbs[client_key]}' if self.lmdbs else path
         try:
-            image = imfrombytes(self._read(path, client_key))
-        except (OSError, TypeError, AttributeError, cv2.error):
+            content = self._read(path, client_key)
+        except (OSError, lmdb.Error) as error:
+            raise unreadable(name, getattr(error, 'strerror', None) or error) from None
+        if content is None:
+            raise unreadable(name, 'the LMDB has no such key')
+        check_bytes(content, name)
+        try:
+            image = imfrombytes(content)
+        except (AttributeError, cv2.error):
             image = None
         if image is None:
-            raise InputError(f'{path}: cannot be read as an image. Replace it or take it out of the data set.')
+            raise unreadable(name, 'OpenCV cannot decode it')
         return image
 
     def _read(self, path, client_key):
@@ -58,12 +70,18 @@ class ImageReader:
         return self.client.get(path, client_key)
 
 
+def to_float(image):
+    """Return an image as float32 in [0, 1]."""
+    return image.astype(np.float32) / 255
+
+
 class PairedSource:
     """Pairs of files: two folders, a `meta_info_file`, a `file_list`, or two LMDBs (pairing.py)."""
 
     def __init__(self, option, opt):
-        self.pairs = find_pairs(option, opt)
+        self.option, self.pairs = option, _pairs(option, opt)
         self.read_image = ImageReader(opt)
+        self.files = len(self.pairs.first) + len(self.pairs.second)
 
     def __len__(self):
         return len(self.pairs)
@@ -73,14 +91,26 @@ class PairedSource:
         lq, gt = self.read_image(lq_path, 'lq'), self.read_image(gt_path, 'gt')
         check_sizes((lq_path, gt_path), [image.shape[1::-1] for image in (lq, gt)])
         lq, gt = random_crop((lq, gt), rng, size, lq_path)
-        return lq, gt, lq_path, gt_path
+        return to_float(lq), to_float(gt), lq_path, gt_path
+
+
+@kept
+def _pairs(option, opt):
+    return Pairs(find_pairs(option, opt))
+
+
+@kept
+def _images(option, opt):
+    return Names(find_images(option, opt))
 
 
 class DegradedSource:
     """Clean files, degraded after the crop; with `forget` its clean files, read as it reads them."""
 
     def __init__(self, option, opt, forget=None):
-        self.paths = sorted({gt for _, gt in forget.pairs}) if forget else find_images(option, opt)
+        self.option = option
+        self.paths = Names(sorted(forget.pairs.second)) if forget else _images(option, opt)
+        self.files = len(self.paths)
         self.read_image = forget.read_image if forget else ImageReader(opt)
         self.degrade = build_degradation(opt['degradation'])
 
@@ -90,6 +120,7 @@ class DegradedSource:
     def read(self, index, rng, size=None):
         path = self.paths[index]
         (gt,) = random_crop((self.read_image(path, 'gt'),), rng, size, path)
+        gt = to_float(gt)
         return self.degrade(gt, rng), gt, path, path
 
 
@@ -137,7 +168,7 @@ def build_source(option, opt, forget=None):
 
 def image_files(source):
     """Return the files of a source: `(degraded, clean)` or `(clean,)` for each sample; nothing for drawn scenes."""
-    return getattr(source, 'pairs', None) or [(path,) for path in getattr(source, 'paths', [])]
+    return getattr(source, 'pairs', None) or Singles(getattr(source, 'paths', []))
 
 
 def file_stamps(source):
@@ -151,7 +182,7 @@ def file_stamps(source):
 
 
 def check_sizes(paths, sizes, patch=None):
-    """Raise InputError unless the images of a pair have one size, which holds the patch; the file is named.
+    """Raise ImageFault unless the images of a pair have one size, which holds the patch; the file is named.
 
     Args:
         paths (tuple[str]): The degraded and the clean file, or one file.
@@ -160,19 +191,21 @@ def check_sizes(paths, sizes, patch=None):
     """
     width, height = sizes[0]
     if len(set(sizes)) > 1:
-        raise InputError(
+        raise ImageFault(
             f'{paths[0]}: {width}x{height} pixels, but its clean image {paths[1]} has {sizes[1][0]}x{sizes[1][1]}. '
-            'The two images of a pair must have one size.'
+            'The two images of a pair must have one size.',
+            paths[0],
         )
     if patch and min(width, height) < patch:
-        raise InputError(f'{paths[0]}: {width}x{height} pixels are smaller than gt_size: {patch}. Lower gt_size.')
+        text = f'{paths[0]}: {width}x{height} pixels are smaller than gt_size: {patch}. Lower gt_size.'
+        raise ImageFault(text, paths[0])
 
 
 def random_crop(images, rng, size, path):
     """Cut the same random square out of images of one size; the whole images if `size` is None.
 
     Raises:
-        InputError: They are smaller than `size`; `path` is named.
+        ImageFault: They are smaller than `size`; `path` is named.
     """
     if size is None:
         return images

@@ -14,12 +14,17 @@ import torch
 from PIL import Image, ImageOps
 
 from basicsr_unlearn.checkpoint import atomic
-from basicsr_unlearn.data.lmdb_files import UNREADABLE
+from basicsr_unlearn.data.image_header import (
+    FORMATS,
+    KINDS,
+    ORIENTATION,
+    UNREADABLE,
+    number_of_pictures,
+    sample_bits,
+)
 from basicsr_unlearn.errors import InputError
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
-FORMATS = ('JPEG', 'MPO', 'PNG', 'BMP', 'TIFF', 'WEBP')  # MPO: a JPEG of a telephone, with previews behind it
-SERIES = ('PNG', 'TIFF', 'WEBP')  # may hold several pictures
 MODES = {  # Pillow's: what it is read as, and what where one colour is declared transparent
     '1': ('L', 'LA'),
     'L': ('L', 'LA'),
@@ -32,8 +37,7 @@ MODES = {  # Pillow's: what it is read as, and what where one colour is declared
     'YCbCr': ('RGB', 'RGB'),
 }
 SIXTEEN = ('I;16', 'I;16B', 'I;16L', 'I;16N')  # Pillow's modes of 16-bit grey; 16-bit colour it calls RGB or RGBA
-REFUSED = {'F': 'floating-point', 'I': '32-bit'}  # all others by Pillow's name: CMYK, LAB, ...
-ORIENTATION, BITS_PER_SAMPLE, UPRIGHT = 0x0112, 258, 1  # tags of EXIF and TIFF
+UPRIGHT = 1  # value of ORIENTATION
 UNUSUAL = ((284, 2), (262, 0))  # TIFF: planar configuration, photometric interpretation; OpenCV ignores them
 PNG_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by channels: grey, grey with alpha, RGB, RGBA
 
@@ -89,7 +93,7 @@ def read_picture(path, pixels=True):
     """
     try:
         with Image.open(path) as image:
-            bits = _bits(path, image)
+            bits = sample_bits(image)
             _check_kind(path, image, bits)
             if not pixels:
                 return None
@@ -98,29 +102,21 @@ def read_picture(path, pixels=True):
             profile = image.info.get('icc_profile')
     except InputError:
         raise
-    except (*UNREADABLE, EOFError, struct.error, cv2.error) as error:
+    except (*UNREADABLE, cv2.error) as error:
         reason = 'no picture, or of an unknown kind' if isinstance(error, Image.UnidentifiedImageError) else error
         raise InputError(f'{path}: cannot be read as a picture ({reason}).') from None
     colours = samples.shape[2] - 1 + samples.shape[2] % 2  # 1, 1, 3, 3
     return Picture(samples[..., :colours], samples[..., colours:] if samples.shape[2] > colours else None, profile)
 
 
-def _bits(path, image):
-    """Return the bits of a sample. Pillow itself reads 16-bit colour as 8 bits."""
-    if image.format == 'PNG':
-        with open(path, 'rb') as file:
-            return file.read(25)[24]
-    return max(image.tag_v2.get(BITS_PER_SAMPLE, (1,))) if image.format == 'TIFF' else 8
-
-
 def _check_kind(path, image, bits):
     fault = None
     if image.format not in FORMATS:
         fault = f'a {image.format} file; JPEG, PNG, BMP, TIFF and WebP can be restored.'
-    elif image.format in SERIES and getattr(image, 'n_frames', 1) > 1:
+    elif number_of_pictures(image) > 1:
         fault = f'animated or of several pages ({image.n_frames}). Save the ones to restore as single pictures.'
     elif image.mode not in MODES and image.mode not in SIXTEEN:
-        kind = REFUSED.get(image.mode, image.mode)
+        kind = KINDS.get(image.mode, image.mode)
         fault = f'a {kind} picture; networks restore RGB and grey of 8 or 16 bits. Convert it first.'
     elif bits not in (1, 2, 4, 8, 16) or (image.mode in SIXTEEN and bits != 16):
         fault = f'a picture of {bits} bits; 8 and 16 can be restored. Convert it first.'

@@ -7,6 +7,7 @@ from basicsr_unlearn import __version__, manifest
 from basicsr_unlearn.models import summary, tensorboard
 from basicsr_unlearn.models.dry_run import peak_memory
 from basicsr_unlearn.models.evaluation import Evaluator
+from basicsr_unlearn.options import is_private
 
 PICTURES = 2  # per set, in TensorBoard
 
@@ -27,9 +28,7 @@ class Reporter:
         for key, section in opt['datasets'].items():
             if key.split('_')[0] == 'val':
                 self.sets[section['name']] = (build_dataset(section), section['role'])
-        task = opt['train']['method'].get('task', 'degradation')
-        private = opt['logger'].get('private')
-        self.private = task != 'degradation' if private is None else private
+        self.private = is_private(opt)
 
     def measure_before(self):
         """Measure the input, the original and, if given, the oracle on every set."""
@@ -87,10 +86,11 @@ class Reporter:
             if self.opt['rank'] == 0 and not (self.private and role == 'forget'):
                 nets = {'original': self.run.original, 'unlearned': net}
                 tensorboard.log_pictures(kept_iteration, name, self.evaluator.pictures(nets, dataset, PICTURES))
+        self.run.skipped.gather()
         if self.opt['rank'] > 0:
             return
         method = self.opt['train']['method']
-        oracle_cost = self.oracle_cost()
+        oracle_cost, skipped = self.oracle_cost(), self.run.skipped.names()
         result = {
             'version': __version__,
             'method': method['type'],
@@ -100,6 +100,7 @@ class Reporter:
             'cost': round(cost, 1),
             'cost_share': cost / oracle_cost if oracle_cost else None,
             'metrics': {metric.name: metric.entry for metric in self.evaluator.metrics},
+            'skipped': {'count': len(skipped), 'files': skipped},
             'sets': sets,
         }
         tensorboard.flush()

@@ -1,6 +1,8 @@
 """A BasicSR model for restorers: SRModel that takes images of any size and reads any checkpoint safely."""
 
+import json
 from collections import OrderedDict
+from functools import cached_property
 from os import path as osp
 
 import torch
@@ -10,6 +12,7 @@ from basicsr.utils import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 from basicsr_unlearn import checkpoint
 from basicsr_unlearn.checkpoint import load_into
+from basicsr_unlearn.data.skipped import Skipped
 from basicsr_unlearn.interruption import INTERRUPTED, interruption
 from basicsr_unlearn.models.dry_run import DryRun
 from basicsr_unlearn.models.evaluation import Evaluator
@@ -41,6 +44,16 @@ class RestorationModel(SRModel):
         """Send (N, 3, H, W) through network_g, under autocast if `train: amp` says so; float32 comes back."""
         with self.autocast():
             return self.net_g(images).float()
+
+    @cached_property
+    def skipped(self):
+        """The training files that were left out (data/skipped.py)."""
+        return Skipped(self.opt)
+
+    def feed_data(self, data):
+        for text in data.get('skipped', ()):
+            self.skipped.collect(json.loads(text))
+        super().feed_data(data)
 
     def optimize_parameters(self, current_iter):
         """Make one step with the losses of SRModel: `pixel_opt` and `perceptual_opt`."""

@@ -1,5 +1,6 @@
 """What a method may touch of the run that it is part of."""
 
+import json
 import math
 
 import torch
@@ -30,6 +31,7 @@ class Run:
         folder (str): experiments/NAME, where a method may keep files of its own.
         rank, world_size (int): Which of how many processes this is.
         seed (int): `manual_seed`.
+        skipped (Skipped): The training files that were left out.
     """
 
     def __init__(self, model):
@@ -45,6 +47,7 @@ class Run:
         self.whole_batch = self.batch_size * self.world_size
         self.folder = model.opt['path'].get('experiments_root')
         self.seed = model.opt['manual_seed']
+        self.skipped = model.skipped
 
     @property
     def original(self):
@@ -79,6 +82,8 @@ class Run:
             data (dict): As a data loader gives it.
             with_retain (bool): False leaves the retain images out. Default: True.
         """
+        for text in data.get('skipped', ()):
+            self.skipped.collect(json.loads(text))
         names = [name for name in data if name in Batch.__dataclass_fields__]
         if not with_retain:
             names = [name for name in names if not name.startswith('retain')]

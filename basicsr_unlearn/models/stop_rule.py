@@ -27,7 +27,9 @@ class Probes:
             for i in range(run.rank, number, run.world_size):
                 rng = np.random.default_rng((dataset.seed, 2, stream, i))
                 index = i * len(source) // number  # spread over the source
-                pairs.append(dataset.read_pair(source, index, rng)[:2])
+                *images, _, _, skipped = dataset.read_pair(source, index, rng)
+                pairs.append(images)
+                run.skipped.collect(skipped)
             self.pairs[name] = [torch.stack(images).to(run.device) for images in zip(*pairs, strict=True)]
 
     def input_psnr(self):

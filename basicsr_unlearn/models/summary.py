@@ -1,11 +1,12 @@
 """What a run leaves behind for people and programs: unlearn_summary.json and unlearn_summary.md.
 
 The JSON: {version, method, task, iterations, kept_iteration, seconds, memory, stopped_by, cost, cost_share, metrics:
-{name: {type, options}}, sets: [{name, role, images, psnr: {input, original, unlearned, oracle}, ssim: {the same}, and
-so every other name of `val: metrics`}]}. Unknown values are null. PSNR in dB; `iterations` were done, `kept_iteration`
-is the one whose weights are left; `memory` is the peak in MiB, that of the GPU or of the process; `stopped_by` is a key
-of ENDINGS, `reason` says in words what diverged; `cost` in image-forward-equivalents (one training patch forward = 1, a
-training step on it = 3); `cost_share` is that cost over the oracle's.
+{name: {type, options}}, skipped: {count, files}, sets: [{name, role, images, psnr: {input, original, unlearned,
+oracle}, ssim: {the same}, and so every other name of `val: metrics`}]}. Unknown values are null. PSNR in dB;
+`iterations` were done, `kept_iteration` is the one whose weights are left; `memory` is the peak in MiB, that of the GPU
+or of the process; `stopped_by` is a key of ENDINGS, `reason` says in words what diverged; `skipped` are the training
+files that could not be used; `cost` in image-forward-equivalents (one training patch forward = 1, a training step on it
+= 3); `cost_share` is that cost over the oracle's.
 """
 
 import json
@@ -83,6 +84,7 @@ def to_markdown(summary):
             f'{summary["seconds"]:.0f} s, {cost}.',
             f'Stopped because {ENDINGS[summary["stopped_by"]]}.'
             + (f' {summary["reason"]}.' if summary['reason'] else ''),
+            *_left_out(summary),
             *_claims(summary),
             '',
         ]
@@ -109,6 +111,12 @@ def _further_metrics(summary):
             ]
             lines += [f'{metric} ({", ".join(COLUMNS)}): {"; ".join(values)}.', '']
     return lines
+
+
+def _left_out(summary):
+    """Say what `on_error: skip` left out; a summary of an earlier version does not know."""
+    skipped = summary.get('skipped') or {'count': 0}
+    return [f'{skipped["count"]} files could not be used: {", ".join(skipped["files"])}.'] if skipped['count'] else []
 
 
 def _claims(summary):

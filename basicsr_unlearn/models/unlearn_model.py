@@ -217,6 +217,7 @@ class UnlearnModel(RestorationModel):
     def save_training_state(self, epoch, current_iter):
         """Save what resume needs: BasicSR's state, and what method, rules, report and generators know."""
         cost, random = self.run.total(self.run.cost), self.run.gather_objects(random_states.collect())
+        self.run.skipped.gather()
         if self.opt['rank'] > 0:
             return
         state = {
@@ -230,6 +231,7 @@ class UnlearnModel(RestorationModel):
                 'rule': self.rule.state_dict(),
                 'divergence': self.divergence.state_dict(),
                 'before': self.reporter.before,
+                'skipped': self.run.skipped.files,
                 'cost': cost,  # of all processes
                 'seconds': self.seconds,
                 'random': random,  # of each process
@@ -245,5 +247,6 @@ class UnlearnModel(RestorationModel):
         self.rule.load_state_dict(state['rule'])
         self.divergence.load_state_dict(state['divergence'])
         self.reporter.before = state['before']
+        self.run.skipped.files = state['skipped']
         self.run.cost, self.seconds = state['cost'] / self.opt['world_size'], state['seconds']
         self.random = state['random']
