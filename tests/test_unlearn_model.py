@@ -36,6 +36,7 @@ def test_a_whole_run(options, run, tmp_path):
     result = summary(home)
     assert set(result) == {
         'version',
+        'name',
         'method',
         'task',
         'iterations',
@@ -47,6 +48,7 @@ def test_a_whole_run(options, run, tmp_path):
         'memory',
         'metrics',
         'sets',
+        'leftovers',
     }
     assert (result['method'], result['task'], result['stopped_by']) == ('NegGrad', 'degradation', 'total_iter')
     assert result['iterations'] == result['kept_iteration'] == 4

@@ -3,10 +3,11 @@
 from os import path as osp
 
 from basicsr.data import build_dataset
-from basicsr_unlearn import __version__, manifest
+from basicsr_unlearn import __version__, leftovers, manifest
 from basicsr_unlearn.models import summary, tensorboard
 from basicsr_unlearn.models.dry_run import peak_memory
 from basicsr_unlearn.models.evaluation import Evaluator
+from basicsr_unlearn.options import is_private
 
 PICTURES = 2  # per set, in TensorBoard
 
@@ -27,9 +28,9 @@ class Reporter:
         for key, section in opt['datasets'].items():
             if key.split('_')[0] == 'val':
                 self.sets[section['name']] = (build_dataset(section), section['role'])
-        task = opt['train']['method'].get('task', 'degradation')
-        private = opt['logger'].get('private')
-        self.private = task != 'degradation' if private is None else private
+        self.forgotten = leftovers.forgotten_sets(opt)
+        self.hidden = self.forgotten if is_private(opt) else []  # sets without pictures
+        self.outside = leftovers.outside(opt)
 
     def measure_before(self):
         """Measure the input, the original and, if given, the oracle on every set."""
@@ -43,7 +44,7 @@ class Reporter:
     def measure(self, name, iteration, net, save_img=False):
         """Measure the current net on one set and log the values; return `{metric: value}`."""
         dataset, role = self.sets[name]
-        save_to = self._picture_path(name, iteration) if save_img and not (self.private and role == 'forget') else None
+        save_to = self._picture_path(name, iteration) if save_img and name not in self.hidden else None
         found = self.evaluator.measure({'unlearned': net}, dataset, name, save_to)
         values = {metric: value['unlearned'] for metric, value in found.items()}
         self._log(iteration, name, role, values)
@@ -80,22 +81,20 @@ class Reporter:
         """
         sets = []
         save_img = (self.opt.get('val') or {}).get('save_img', False)
-        for name, (dataset, role) in self.sets.items():
-            after = self.measure(name, kept_iteration, net, save_img)
-            entry = {'name': name, 'role': role, 'images': self.evaluator.count(dataset)}
-            for metric, known in self.before[name].items():
-                known = {**known, 'unlearned': after[metric]}
-                entry[metric] = {column: known.get(column) for column in summary.COLUMNS}
-            sets.append(entry)
-            if self.opt['rank'] == 0 and not (self.private and role == 'forget'):
+        for name, (dataset, _) in self.sets.items():
+            sets.append(self._entry(name, self.measure(name, kept_iteration, net, save_img)))
+            if self.opt['rank'] == 0 and name not in self.hidden:
                 nets = {'original': self.run.original, 'unlearned': net}
                 tensorboard.log_pictures(kept_iteration, name, self.evaluator.pictures(nets, dataset, PICTURES))
         if self.opt['rank'] > 0:
             return
+        tensorboard.flush()
+        folder = self.opt['path']['experiments_root']
         method = self.opt['train']['method']
         oracle_cost = self.oracle_cost()
         result = {
             'version': __version__,
+            'name': self.opt['name'],
             'method': method['type'],
             'task': method.get('task', 'degradation'),
             'iterations': iterations,
@@ -107,11 +106,21 @@ class Reporter:
             'cost_share': cost / oracle_cost if oracle_cost else None,
             'metrics': {metric.name: metric.entry for metric in self.evaluator.metrics},
             'sets': sets,
+            'leftovers': leftovers.inside(osp.dirname(osp.dirname(folder)), self.opt['name'], self.forgotten)
+            + self.outside,
         }
-        tensorboard.flush()
-        folder = self.opt['path']['experiments_root']
         summary.write_summary(result, folder)
         self.run.logger.info(
             f'Written to {osp.relpath(folder)}: models/net_g_latest.pth, unlearn_summary.json, '
             f'unlearn_summary.md\n\n{summary.to_markdown(result)}'
         )
+
+    def _entry(self, name, after):
+        """Return what the summary says of one set, of which `after` are the values of the unlearned network."""
+        dataset, role = self.sets[name]
+        shows, images = name in self.forgotten, self.evaluator.count(dataset)
+        entry = {'name': name, 'role': role, 'shows_forgotten': shows, 'images': images}
+        for metric, known in self.before[name].items():
+            known = {**known, 'unlearned': after[metric]}
+            entry[metric] = {column: known.get(column) for column in summary.COLUMNS}
+        return entry
