@@ -83,7 +83,7 @@ def purge(options):
     if not (options.yes or sys.stdin.isatty()):
         raise InputError(f'purge {options.name}: there is no terminal to ask. Give --yes to remove without a question.')
     print(found.table())
-    inside = bool(found.inside) and _agrees(options, f'Remove what lies in the folders of {found.name}?')
+    inside = not found.inside or _agrees(options, f'Remove what lies in the folders of {found.name}?')
     removable = [entry['path'] for entry in found.removable if options.outside]
     outside = bool(removable) and _agrees(options, f'Remove {", ".join(removable)} as well?')
     print(purge_run.remove(found, inside, outside) if inside or outside else f'{found.name}: nothing was removed')

@@ -25,10 +25,11 @@ terminal to ask."""
 
 @dataclasses.dataclass
 class Found:
-    """A finished run and what holds the forgotten data: entries of leftovers.py inside and outside of its folders."""
+    """A finished run, and what holds the forgotten data inside and outside of its folders, as leftovers.py says it."""
 
     name: str
     summary: dict
+    sets: list  # names of the validation sets that show forgotten images
     inside: list
     outside: list
 
@@ -39,10 +40,6 @@ class Found:
     @property
     def board(self):
         return osp.join('tb_logger', self.name)
-
-    @property
-    def sets(self):
-        return [entry['name'] for entry in self.summary['sets'] if entry['shows_forgotten']]
 
     @property
     def removable(self):
@@ -81,14 +78,12 @@ def find(run):
         InputError: No such run, one that has not finished or goes on, a link that leads out of its folders.
     """
     name = _name(run)
-    summary = _read_summary(name)
-    found = Found(name, summary, [], [])
-    inside = leftovers.inside('.', name, found.sets)
-    outside = [entry for entry in summary['leftovers'] if entry['kind'] in leftovers.OUTSIDE and _exists(entry)]
-    found = dataclasses.replace(found, inside=inside, outside=outside)
-    _check_links([found.folder, found.board, *(entry['path'] for entry in inside if osp.isdir(entry['path']))])
-    for theirs in outside:
-        for ours in inside:
+    summary, sets, outside = _read_summary(name)
+    found = Found(name, summary, sets, leftovers.inside('.', name, sets), list(filter(_exists, outside)))
+    whole = [entry['path'] for entry in found.inside if osp.isdir(entry['path'])]
+    _check_links([found.folder, found.board, *whole])
+    for theirs in found.outside:
+        for ours in found.inside:
             if _holds(ours['path'], theirs['path']):
                 raise InputError(
                     f'purge: {ours["path"]} would go, and holds what lies outside of the run: {theirs["path"]} '
@@ -136,7 +131,7 @@ def _name(run):
 
 
 def _read_summary(name):
-    """Return the summary of a run that has finished, and left weights of its own."""
+    """Return the summary of a run that has finished, its sets that show forgotten images, and what lies outside."""
     folder = osp.join('experiments', name)
     path = osp.join(folder, SUMMARY)
     goes_on = 'What it holds is needed to go on (--auto_resume).'
@@ -145,7 +140,8 @@ def _read_summary(name):
     try:
         with open(path, encoding='utf-8') as file:
             summary = json.load(file)
-        of, _, _ = summary['name'], summary['leftovers'], [entry['shows_forgotten'] for entry in summary['sets']]
+        of, sets = summary['name'], [entry['name'] for entry in summary['sets'] if entry['shows_forgotten']]
+        outside = [entry for entry in summary['leftovers'] if entry['kind'] in leftovers.OUTSIDE]
     except (ValueError, KeyError, TypeError):
         raise InputError(f'purge: {path}: is damaged, or of an older version. Remove what is left by hand.') from None
     if of != name:
@@ -158,7 +154,7 @@ def _read_summary(name):
     weights = osp.join(folder, WEIGHTS)
     if osp.islink(weights) or not osp.isfile(weights):
         raise InputError(f'purge: {weights}: no such file, or a link: the result of the run must lie there.')
-    return summary
+    return summary, sets, outside
 
 
 def _check_links(folders):
