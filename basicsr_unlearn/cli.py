@@ -7,7 +7,17 @@ import sys
 from importlib.metadata import entry_points
 from os import path as osp
 
-from basicsr_unlearn import __version__, checkpoint, compat, full_disk, option_file, processes, recipes, restore_folder
+from basicsr_unlearn import (
+    __version__,
+    checkpoint,
+    compat,
+    full_disk,
+    option_file,
+    processes,
+    purge_run,
+    recipes,
+    restore_folder,
+)
 from basicsr_unlearn.bench import add_command as add_bench
 from basicsr_unlearn.data import found
 from basicsr_unlearn.errors import Diverged, InputError
@@ -88,6 +98,19 @@ def restore(options):
     return OK
 
 
+def purge(options):
+    """Remove what a finished run still holds of the data that it forgot: purge_run.py."""
+    found = purge_run.find(options.name)
+    if not (options.yes or sys.stdin.isatty()):
+        raise InputError(f'purge {options.name}: there is no terminal to ask. Give --yes to remove without a question.')
+    print(found.table())
+    inside = not found.inside or _agrees(options, f'Remove what lies in the folders of {found.name}?')
+    removable = [entry['path'] for entry in found.removable if options.outside]
+    outside = bool(removable) and _agrees(options, f'Remove {", ".join(removable)} as well?')
+    print(purge_run.remove(found, inside, outside) if inside or outside else f'{found.name}: nothing was removed')
+    return OK
+
+
 def preset(options):
     """Write an option file with another method in it: recipes.write_with_preset."""
     print(f'wrote {recipes.write_with_preset(options.opt, options.method)}')
@@ -142,6 +165,13 @@ def _one_line(error):
     return text if len(text) <= LONGEST else f'{text[: LONGEST - 155]} ... {text[-150:]}'
 
 
+def _agrees(options, question):
+    if options.yes:
+        return True
+    print(f'{question} [y/N] ', end='', flush=True)
+    return sys.stdin.readline().strip().lower() in ('y', 'yes')
+
+
 def _fail(message, status):
     print(f'basicsr: error: {message}', file=sys.stderr)
     return status
@@ -160,6 +190,7 @@ def _parser():
     _add_pipeline(commands, 'train', train, 'train or unlearn by an option file; writes experiments/ and tb_logger/')
     _add_pipeline(commands, 'test', test, 'measure a network by an option file; writes results/')
     restore_folder.add_command(commands, restore)
+    purge_run.add_command(commands, purge)
     _add_convert(commands)
     recipes.add_commands(commands, init, preset)
     add_bench(commands, bench)

@@ -198,6 +198,12 @@ def is_dry_run(opt):
     return 'planned_iter' in (opt.get('train') or {})
 
 
+def is_private(opt):
+    """Return whether no forget picture may be shown: `logger: private`, without it for tasks but degradation."""
+    private = opt['logger'].get('private')
+    return opt['train']['method'].get('task', 'degradation') != 'degradation' if private is None else private
+
+
 def prepare(opt, debug=False):
     """Expand `~`, `${NAME}` and `${NAME:-default}` in every path, and hand the seed to the data sets.
 

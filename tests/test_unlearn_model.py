@@ -28,6 +28,7 @@ def test_a_whole_run(options, run, tmp_path):
     result = summary(home)
     assert set(result) == {
         'version',
+        'name',
         'method',
         'task',
         'iterations',
@@ -40,6 +41,7 @@ def test_a_whole_run(options, run, tmp_path):
         'memory',
         'metrics',
         'sets',
+        'leftovers',
     }
     assert (result['method'], result['task'], result['stopped_by']) == ('NegGrad', 'degradation', 'total_iter')
     assert result['iterations'] == result['kept_iteration'] == 4

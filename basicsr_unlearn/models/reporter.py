@@ -3,7 +3,7 @@
 from os import path as osp
 
 from basicsr.data import build_dataset
-from basicsr_unlearn import __version__, manifest
+from basicsr_unlearn import __version__, leftovers, manifest
 from basicsr_unlearn.models import summary, tensorboard
 from basicsr_unlearn.models.dry_run import peak_memory
 from basicsr_unlearn.models.evaluation import Evaluator
@@ -28,7 +28,9 @@ class Reporter:
         for key, section in opt['datasets'].items():
             if key.split('_')[0] == 'val':
                 self.sets[section['name']] = (build_dataset(section), section['role'])
-        self.private = is_private(opt)
+        self.forgotten = leftovers.forgotten_sets(opt)
+        self.hidden = self.forgotten if is_private(opt) else []  # sets without pictures
+        self.outside = leftovers.outside(opt)
 
     def measure_before(self):
         """Measure the input, the original and, if given, the oracle on every set."""
@@ -42,7 +44,7 @@ class Reporter:
     def measure(self, name, iteration, net, save_img=False):
         """Measure the current net on one set and log the values; return `{metric: value}`."""
         dataset, role = self.sets[name]
-        save_to = self._picture_path(name, iteration) if save_img and not (self.private and role == 'forget') else None
+        save_to = self._picture_path(name, iteration) if save_img and name not in self.hidden else None
         found = self.evaluator.measure({'unlearned': net}, dataset, name, save_to)
         values = {metric: value['unlearned'] for metric, value in found.items()}
         self._log(iteration, name, role, values)
@@ -76,23 +78,21 @@ class Reporter:
         """
         sets, kept_iteration = [], facts['kept_iteration']
         save_img = (self.opt.get('val') or {}).get('save_img', False)
-        for name, (dataset, role) in self.sets.items():
-            after = self.measure(name, kept_iteration, net, save_img)
-            entry = {'name': name, 'role': role, 'images': self.evaluator.count(dataset)}
-            for metric, known in self.before[name].items():
-                known = {**known, 'unlearned': after[metric]}
-                entry[metric] = {column: known.get(column) for column in summary.COLUMNS}
-            sets.append(entry)
-            if self.opt['rank'] == 0 and not (self.private and role == 'forget'):
+        for name, (dataset, _) in self.sets.items():
+            sets.append(self._entry(name, self.measure(name, kept_iteration, net, save_img)))
+            if self.opt['rank'] == 0 and name not in self.hidden:
                 nets = {'original': self.run.original, 'unlearned': net}
                 tensorboard.log_pictures(kept_iteration, name, self.evaluator.pictures(nets, dataset, PICTURES))
         self.run.skipped.gather()
         if self.opt['rank'] > 0:
             return
+        tensorboard.flush()
+        folder = self.opt['path']['experiments_root']
         method = self.opt['train']['method']
         oracle_cost, skipped = self.oracle_cost(), self.run.skipped.names()
         result = {
             'version': __version__,
+            'name': self.opt['name'],
             'method': method['type'],
             'task': method.get('task', 'degradation'),
             **facts,
@@ -102,11 +102,21 @@ class Reporter:
             'metrics': {metric.name: metric.entry for metric in self.evaluator.metrics},
             'skipped': {'count': len(skipped), 'files': skipped},
             'sets': sets,
+            'leftovers': leftovers.inside(osp.dirname(osp.dirname(folder)), self.opt['name'], self.forgotten)
+            + self.outside,
         }
-        tensorboard.flush()
-        folder = self.opt['path']['experiments_root']
         summary.write_summary(result, folder)
         self.run.logger.info(
             f'Written to {osp.relpath(folder)}: models/net_g_latest.pth, unlearn_summary.json, '
             f'unlearn_summary.md\n\n{summary.to_markdown(result)}'
         )
+
+    def _entry(self, name, after):
+        """Return what the summary says of one set, of which `after` are the values of the unlearned network."""
+        dataset, role = self.sets[name]
+        shows, images = name in self.forgotten, self.evaluator.count(dataset)
+        entry = {'name': name, 'role': role, 'shows_forgotten': shows, 'images': images}
+        for metric, known in self.before[name].items():
+            known = {**known, 'unlearned': after[metric]}
+            entry[metric] = {column: known.get(column) for column in summary.COLUMNS}
+        return entry

@@ -1,17 +1,18 @@
 """What a run leaves behind for people and programs: unlearn_summary.json and unlearn_summary.md.
 
-The JSON: {version, method, task, iterations, kept_iteration, seconds, memory, stopped_by, cost, cost_share, metrics:
-{name: {type, options}}, skipped: {count, files}, sets: [{name, role, images, psnr: {input, original, unlearned,
-oracle}, ssim: {the same}, and so every other name of `val: metrics`}]}. Unknown values are null. PSNR in dB;
-`iterations` were done, `kept_iteration` is the one whose weights are left; `memory` is the peak in MiB, that of the GPU
-or of the process; `stopped_by` is a key of ENDINGS, `reason` says in words what diverged; `skipped` are the training
-files that could not be used; `cost` in image-forward-equivalents (one training patch forward = 1, a training step on it
-= 3); `cost_share` is that cost over the oracle's.
+The JSON: {version, name, method, task, iterations, kept_iteration, seconds, memory, stopped_by, reason, cost,
+cost_share, metrics: {name: {type, options}}, skipped: {count, files}, sets: [{name, role, shows_forgotten, images,
+psnr: {input, original, unlearned, oracle}, ssim: {the same}, and so every other name of `val: metrics`}], leftovers:
+[{path, kind, bytes, why}]}. Unknown values are null. PSNR in dB; `iterations` were done, `kept_iteration` is the one
+whose weights are left; `memory` is the peak in MiB, that of the GPU or of the process; `stopped_by` is a key of
+ENDINGS, `reason` says in words what diverged; `skipped` are the training files that could not be used; `cost` in
+image-forward-equivalents (one training patch forward = 1, a training step on it = 3); `cost_share` is that cost over
+the oracle's; `leftovers` are what still holds the forgotten data (leftovers.py).
 """
 
 import json
 
-from basicsr_unlearn import checkpoint
+from basicsr_unlearn import checkpoint, leftovers
 
 COLUMNS = ('input', 'original', 'unlearned', 'oracle')
 HEADER = (
@@ -87,6 +88,8 @@ def to_markdown(summary):
             *_left_out(summary),
             *_claims(summary),
             '',
+            *_leftovers(summary),
+            '',
         ]
     )
 
@@ -137,6 +140,14 @@ def _claims(summary):
             'prove it: later fine-tuning may bring it back.'
         )
     return lines
+
+
+def _leftovers(summary):
+    found = summary['leftovers']
+    lines = ['## What is left of the forgotten data', '', *markdown_table(leftovers.rows(found))]
+    if any(entry['kind'] not in leftovers.OUTSIDE for entry in found):
+        return [*lines, '', f'`basicsr purge {summary["name"]}` removes what lies in the folders of the run.']
+    return [*lines, '', 'The folders of the run hold nothing of it, as far as is known.']
 
 
 def write_summary(summary, folder):
