@@ -1,15 +1,16 @@
-"""The `basicsr` command: `train`, `test`, `restore`, `convert`, `init`. Thin: BasicSR's own pipelines do the work."""
+"""The `basicsr` command: `train`, `test`, `check`, `restore`, `convert`, `init`. Thin: others do the work."""
 
 import argparse
 import os
 import shutil
 import sys
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from os import path as osp
 
 import torch
 
-from basicsr_unlearn import __version__, checkpoint, compat, recipes, restore_folder
+from basicsr_unlearn import __version__, check_run, checkpoint, compat, recipes, restore_folder
 from basicsr_unlearn.bench import add_command as add_bench
 from basicsr_unlearn.errors import Diverged, InputError
 
@@ -51,6 +52,17 @@ def test(options):
     from basicsr.test import test_pipeline
 
     return _pipeline(test_pipeline, options)
+
+
+def check(options):
+    """Test all that a run needs and print one table: check_run.py."""
+    tree = _read_option_file(options.opt)
+    _check_force_yml(options.force_yml, tree)
+    with _command_line(options):
+        opt = compat.parse_unchecked(os.getcwd(), is_train='train' in tree or 'train' in tree['datasets'])
+    rows = check_run.run(opt, options.names)
+    print(check_run.table(rows))
+    return BAD_INPUT if any(result == 'error' for _, result, _ in rows) else OK
 
 
 def init(options):
@@ -102,17 +114,26 @@ def _pipeline(pipeline, options):
         print(f'basicsr: note: {shadow} is used instead of the installed BasicSR.', file=sys.stderr)
     tree = _read_option_file(options.opt)
     _check_force_yml(options.force_yml, tree)
-    arguments = ['-opt', options.opt, '--launcher', options.launcher]
+    arguments = ['--launcher', options.launcher]
     arguments += ['--auto_resume'] * options.auto_resume + ['--debug'] * options.debug
-    arguments += ['--force_yml', *options.force_yml] if options.force_yml else []
-    saved, sys.argv = sys.argv, ['basicsr', *arguments]  # BasicSR parses the command line itself
     try:
-        pipeline(os.getcwd())
+        with _command_line(options, *arguments):
+            pipeline(os.getcwd())
     finally:
-        sys.argv = saved
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
     return OK
+
+
+@contextmanager
+def _command_line(options, *arguments):
+    """Put `-opt`, `--force_yml` and arguments where BasicSR looks for them, which parses the command line itself."""
+    forced = ['--force_yml', *options.force_yml] if options.force_yml else []
+    saved, sys.argv = sys.argv, ['basicsr', '-opt', options.opt, *arguments, *forced]
+    try:
+        yield
+    finally:
+        sys.argv = saved
 
 
 def _read_option_file(path, required=REQUIRED):
@@ -163,6 +184,7 @@ def _parser():
     commands = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
     _add_pipeline(commands, 'train', train, 'train or unlearn by an option file; writes experiments/ and tb_logger/')
     _add_pipeline(commands, 'test', test, 'measure a network by an option file; writes results/')
+    check_run.add_command(commands, check)
     restore_folder.add_command(commands, restore)
     _add_convert(commands)
     recipes.add_commands(commands, init, preset)

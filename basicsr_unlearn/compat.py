@@ -4,9 +4,11 @@ Each shim says what is wrong and when it does nothing. `apply()` runs on import 
 is the only code of this package that changes BasicSR.
 """
 
+import contextlib
 import functools
 import importlib
 import importlib.util
+import io
 import os
 import sys
 import types
@@ -210,6 +212,14 @@ def _parse_options(original, root_path, is_train=True):
     for check in checks:
         check(opt)
     return opt, args
+
+
+def parse_unchecked(root_path, is_train):
+    """Return BasicSR's option tree by sys.argv as the file says it: nothing checked, expanded or printed."""
+    from basicsr.utils import options
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        return options.parse_options.__wrapped__(root_path, is_train=is_train)[0]
 
 
 @_shim('init_tb_logger', 'basicsr.utils.logger', 'basicsr.utils', 'basicsr.train')

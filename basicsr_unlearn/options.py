@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import hashlib
 import os
 import re
 import shutil
@@ -160,6 +161,18 @@ def check_numbers(option, tree):
 def is_dry_run(opt):
     """Return whether an option tree is that of a training with `--debug`."""
     return 'planned_iter' in (opt.get('train') or {})
+
+
+def is_private(opt):
+    """Return whether no picture of the forget set may be shown: `logger: private`, by default what the task says."""
+    private = (opt.get('logger') or {}).get('private')
+    task = ((opt.get('train') or {}).get('method') or {}).get('task', 'degradation')
+    return task != 'degradation' if private is None else private
+
+
+def hashed(name):
+    """Return eight hexadecimal digits that stand for a file name: the first of its sha256."""
+    return hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
 def prepare(opt, debug=False):

@@ -6,21 +6,21 @@ It runs inside BasicSR's `parse_options` (see compat.py), so that every way to s
 from copy import deepcopy
 from functools import cache, partial
 from inspect import signature
-from os import path as osp
 
 import torch
 from PIL import Image
 from tqdm import tqdm
 
 from basicsr.models import lr_scheduler
-from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY
-from basicsr_unlearn import checkpoint, compat, manifest, option_tree, options
+from basicsr.utils.registry import DATASET_REGISTRY, LOSS_REGISTRY
+from basicsr_unlearn import compat, option_tree, options
 from basicsr_unlearn.data.lmdb_files import UNREADABLE, read_meta_info
 from basicsr_unlearn.data.pairing import find_pairs, is_lmdb
 from basicsr_unlearn.data.sources import check_sizes, image_files
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.methods import method_class, method_options
 from basicsr_unlearn.metrics.chosen import choose_metrics, with_table
+from basicsr_unlearn.preflight_network import check_network
 
 ALL_PIXELS = 1000  # files; above that, only headers are read
 OUR_DATASETS = ('ForgetRetainPairedDataset', *option_tree.SETS)
@@ -49,14 +49,23 @@ def check(opt):
 
 def check_options(opt):
     """Check what needs no look at files: keys, types, the method, the optimizer, the metrics."""
+    for test in option_tests(opt).values():
+        test()
+
+
+def option_tests(opt):
+    """Return `{name: function}`: the tests that `check_options` does, each raises InputError by itself."""
     unlearning = opt.get('model_type') == 'UnlearnModel' and opt['is_train']
+    tests = {}
     if unlearning:
-        option_tree.check_unlearn_options(opt)
-        _check_method(opt['train']['method'], opt['datasets']['train'].get('retain'))
-        _check_optimization(opt['train'])
+        tests['options'] = lambda: option_tree.check_unlearn_options(opt)
+        tests['train: method'] = lambda: _check_method(opt['train']['method'], opt['datasets']['train'].get('retain'))
+        tests['train: optim_g, scheduler'] = lambda: _check_optimization(opt['train'])
     if opt.get('model_type') in options.OUR_MODELS:
-        options.check_speed_options(opt.get('train') or {}, opt['num_gpu'], opt['dist'])
-        _check_metrics(opt, unlearning)
+        train = opt.get('train') or {}
+        tests['train: amp, compile'] = lambda: options.check_speed_options(train, opt['num_gpu'], opt['dist'])
+        tests['val: metrics'] = lambda: _check_metrics(opt, unlearning)
+    return tests
 
 
 def _check_metrics(opt, unlearning):
@@ -114,26 +123,34 @@ def check_data(sections, open_images=True):
     """Build the data sets of `{option: section}`, and open their images, unless another process does."""
     files = []
     for option, section in sections.items():
-        files += _check_dataset(option, section)
+        for pairs, lmdbs, patch in check_dataset(option, section):
+            if lmdbs:
+                _check_recorded_sizes(option, pairs, lmdbs, patch)
+            else:
+                files += [(pair, patch) for pair in pairs]
     if open_images:
         _check_files(files)
 
 
-def _check_dataset(option, section):
-    """Build a data set; return the (pair of) image files that it will read, and the patch size that they must hold."""
+def check_dataset(option, section):
+    """Build a data set; return of each source its (pairs of) images, its LMDBs or None, and the patch they must hold.
+
+    Raises:
+        InputError: Missing folders, empty sets, pairs that do not match, unknown keys.
+    """
     kind = section.get('type')
     options.check_choice(f'{option}: type', kind, [name for name, _ in DATASET_REGISTRY])
     if not section.get('name'):
         raise InputError(f'{option}: name: is missing.')
     option_tree.check_dataset_keys(option, section)
-    files = []
+    found = []
     if kind == 'PairedImageDataset':  # BasicSR's own words name no file
         if is_lmdb(section):
             raise InputError(
                 f'{option}: type: PairedImageDataset: its reader cannot share an LMDB with other sets of the run. '
                 'Set type: PairedFilesDataset, which takes the same keys.'
             )
-        files = [(pair, None) for pair in find_pairs(option, section)]
+        found = [(find_pairs(option, section), None, None)]
     try:
         dataset = DATASET_REGISTRY.get(kind)(deepcopy(section))
     except InputError:
@@ -141,15 +158,14 @@ def _check_dataset(option, section):
     except (AssertionError, OSError, KeyError, ValueError) as error:
         hint = ' PairedFilesDataset pairs files of different names.' if kind == 'PairedImageDataset' else ''
         raise InputError(f'{option}: {type(error).__name__}: {" ".join(str(error).split())}{hint}') from None
+    if kind == 'SingleImageDataset' and not is_lmdb(section):
+        found = [([(path,) for path in dataset.paths], None, None)]
     patch = getattr(dataset, 'size', None)
     for source in _sources(dataset):
-        pairs = image_files(source)
         reader = getattr(source, 'read_image', None)
-        if reader and reader.lmdbs:
-            _check_recorded_sizes(option, pairs, reader.lmdbs, patch)
-        elif reader:
-            files += [(pair, patch) for pair in pairs]
-    return files
+        if reader:
+            found.append((image_files(source), reader.lmdbs, patch))
+    return found
 
 
 def _sources(dataset):
@@ -173,12 +189,13 @@ def _check_files(files):
     """Open every image (or its header) once; the images of a pair must have one size, and hold the patch."""
     fully = sum(len(pair) for pair, _ in files) <= ALL_PIXELS
     quiet = True if len(files) < 100 else None  # None: only on a terminal
-    image_size = cache(partial(_image_size, fully=fully))  # many degraded images share one clean image
+    size_of = cache(partial(image_size, fully=fully))  # many degraded images share one clean image
     for pair, patch in tqdm(files, 'checking images', unit='pair', leave=False, disable=quiet):
-        check_sizes(pair, list(map(image_size, pair)), patch)
+        check_sizes(pair, list(map(size_of, pair)), patch)
 
 
-def _image_size(path, fully):
+def image_size(path, fully):
+    """Return width and height of an image file, by its header or, `fully`, after decoding all of it."""
     try:
         with Image.open(path) as image:
             if fully:
@@ -186,56 +203,3 @@ def _image_size(path, fully):
             return image.size
     except UNREADABLE:
         raise InputError(f'{path}: cannot be read as an image. Replace it or take it out of the data set.') from None
-
-
-def build_network_g(section):
-    """Build the network of a section `network_g`, which BasicSR does without looking at the keys.
-
-    Args:
-        section (dict): `type` and the arguments. Never changed.
-
-    Raises:
-        InputError: An unknown type, an unknown argument, or arguments that the network refuses.
-    """
-    section = dict(section or {})
-    kind = section.pop('type', None)
-    options.check_choice('network_g: type', kind, [name for name, _ in ARCH_REGISTRY])
-    cls = ARCH_REGISTRY.get(kind)
-    if not any(p.kind is p.VAR_KEYWORD for p in signature(cls).parameters.values()):
-        options.check_keys('network_g', section, list(signature(cls).parameters))
-    try:
-        return cls(**section)
-    except Exception as error:  # networks of other packages complain in their own ways
-        reason = ' '.join(str(error).split()) or type(error).__name__
-        raise InputError(f'network_g: {kind}: {reason}') from None
-
-
-def check_network(opt):
-    """Build network_g and try the weights that the run will load."""
-    net = build_network_g(opt.get('network_g'))
-    path, state = opt['path'], opt['path'].get('resume_state')
-    if state and not osp.isfile(state):
-        raise InputError(f'path: resume_state: {state}: no such file.')
-    unlearning = opt['model_type'] == 'UnlearnModel' and opt['is_train']
-    if unlearning:
-        section = opt['train']['method']
-        method_class(section).modules(method_options(section), net)
-    resuming = opt.get('auto_resume') or state
-    names = ['original', 'oracle'] if unlearning else ['g']
-    cost = None
-    for name in names:
-        weights = path.get(f'pretrain_network_{name}')
-        option = 'path: pretrain_network_' + ('g' if name == 'original' else name)
-        if weights and not (resuming and name == 'g'):
-            strict = name == 'oracle' or path.get('strict_load_g', True)
-            checkpoint.load_into(net, weights, option, path.get(f'param_key_{name}', 'params'), strict)
-            cost = (manifest.read_entry(weights) or {}).get('cost') if name == 'oracle' else None
-    if (
-        unlearning
-        and options.stop_options(opt['train']).max_cost_share
-        and not (opt['train'].get('oracle_cost') or cost)
-    ):
-        raise InputError(
-            'train: stop: max_cost_share: the cost of the oracle is not known. Set train: oracle_cost: iterations x '
-            'images of an iteration x 3.'
-        )

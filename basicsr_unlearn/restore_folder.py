@@ -12,7 +12,8 @@ from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.models.inference import measuring, restore
 from basicsr_unlearn.models.pictures import SUFFIXES, Picture, read_picture, write_png
 from basicsr_unlearn.models.tensorboard import sheet
-from basicsr_unlearn.preflight import ALL_PIXELS, build_network_g
+from basicsr_unlearn.preflight import ALL_PIXELS
+from basicsr_unlearn.preflight_network import build_network_g
 
 SHEETS = 'comparison'  # folder inside the output folder
 OPTION = 'path: pretrain_network_g'

@@ -50,7 +50,7 @@ class AdversarialCache:
                     _remove(other)
         os.makedirs(folder, exist_ok=True)
         self._take_over()
-        needed = 2 * int(np.prod(self.shape)) * images + (1 << 20)
+        needed = needed_bytes(images, size)
         free = shutil.disk_usage(folder).free
         if needed > free and not osp.isdir(self.path):
             raise InputError(
@@ -118,6 +118,11 @@ class AdversarialCache:
     def remove(self):
         """Delete the file, and the folder where it was the last."""
         _remove(self.path)
+
+
+def needed_bytes(images, size):
+    """Return how much of the disk a cache of this many samples of `size` pixels takes at most."""
+    return 2 * images * 2 * 3 * size**2 + (1 << 20)
 
 
 def _remove(path):

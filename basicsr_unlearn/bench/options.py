@@ -6,7 +6,7 @@ import re
 from copy import deepcopy
 from os import path as osp
 
-from basicsr_unlearn import manifest, preflight, recipes
+from basicsr_unlearn import manifest, preflight, preflight_network, recipes
 from basicsr_unlearn.bench import short_oracle
 from basicsr_unlearn.bench.settings import AttackData, BenchOptions, Goals, Stage
 from basicsr_unlearn.checkpoint import load_into
@@ -148,7 +148,7 @@ class Bench:
         self._find_oracle()
         self._check_rows()
         if self.options.oracle_2:
-            net = preflight.build_network_g(self.base['network_g'])
+            net = preflight_network.build_network_g(self.base['network_g'])
             load_into(net, self.options.oracle_2, 'oracle_2', *self.how_to_load('oracle_2').values())
         self._check_sets()
 
@@ -190,7 +190,7 @@ class Bench:
                     if data not in seen:
                         preflight.check_data({f'datasets: {key}': part for key, part in opt['datasets'].items()})
                     if net not in seen:
-                        preflight.check_network(opt)
+                        preflight_network.check_network(opt)
                 except InputError as error:
                     raise InputError(f'rows: {row}: {error}') from None
                 seen.update((data, net))

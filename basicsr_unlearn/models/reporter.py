@@ -7,6 +7,7 @@ from basicsr_unlearn import __version__, manifest
 from basicsr_unlearn.models import summary, tensorboard
 from basicsr_unlearn.models.dry_run import peak_memory
 from basicsr_unlearn.models.evaluation import Evaluator
+from basicsr_unlearn.options import is_private
 
 PICTURES = 2  # per set, in TensorBoard
 
@@ -27,9 +28,7 @@ class Reporter:
         for key, section in opt['datasets'].items():
             if key.split('_')[0] == 'val':
                 self.sets[section['name']] = (build_dataset(section), section['role'])
-        task = opt['train']['method'].get('task', 'degradation')
-        private = opt['logger'].get('private')
-        self.private = task != 'degradation' if private is None else private
+        self.private = is_private(opt)
 
     def measure_before(self):
         """Measure the input, the original and, if given, the oracle on every set."""
