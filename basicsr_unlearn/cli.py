@@ -1,18 +1,21 @@
-"""The `basicsr` command: `train`, `test`, `restore`, `convert`, `init`. Thin: BasicSR's own pipelines do the work."""
+"""The `basicsr` command: `train`, `test`, `check`, `restore`, `convert`, `init`. Thin: others do the work."""
 
 import argparse
 import os
 import shutil
 import sys
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from os import path as osp
 
 from basicsr_unlearn import (
     __version__,
+    check_run,
     checkpoint,
     compat,
     full_disk,
     option_file,
+    option_tree,
     processes,
     purge_run,
     recipes,
@@ -67,6 +70,18 @@ def test(options):
     from basicsr.test import test_pipeline
 
     return _pipeline(test_pipeline, options)
+
+
+def check(options):
+    """Test all that a run needs and print one table: check_run.py."""
+    tree = option_file.read(options.opt, '-opt', options.force_yml)
+    is_train = 'train' in tree or 'train' in (tree.get('datasets') or {})
+    option_tree.check_file(tree, f'-opt {options.opt}', is_train)
+    with _command_line('basicsr check', options):
+        opt = compat.parse_unchecked(os.getcwd(), is_train)
+    rows = check_run.run(opt, options.names)
+    print(check_run.table(rows))
+    return BAD_INPUT if any(result == 'error' for _, result, _ in rows) else OK
 
 
 def init(options):
@@ -134,14 +149,12 @@ def _pipeline(pipeline, options):
     shadow = compat.basicsr_is_shadowed()
     if shadow:
         print(f'basicsr: note: {shadow} is used instead of the installed BasicSR.', file=sys.stderr)
-    arguments = ['-opt', options.opt, '--launcher', options.launcher]
+    arguments = ['--launcher', options.launcher]
     arguments += ['--auto_resume'] * options.auto_resume + ['--debug'] * options.debug
-    arguments += ['--force_yml', *options.force_yml] if options.force_yml else []
     command = f'basicsr {pipeline.__name__.removesuffix("_pipeline")}'
-    saved, sys.argv = sys.argv, [command, *arguments]  # BasicSR parses the command line itself, and writes it down
     fine = False
     try:
-        with interruption.guard():
+        with _command_line(command, options, *arguments), interruption.guard():
             pipeline(os.getcwd())
         fine = True
     except (SystemExit, Diverged):  # on all processes
@@ -152,10 +165,20 @@ def _pipeline(pipeline, options):
             raise
         return _fail(processes.lost(), FAILED)
     finally:
-        sys.argv = saved
         found.drop()
         processes.leave(fine)
     return OK
+
+
+@contextmanager
+def _command_line(command, options, *arguments):
+    """Put `-opt`, arguments and `--force_yml` where BasicSR looks for them; it writes the command line down, too."""
+    forced = ['--force_yml', *options.force_yml] if options.force_yml else []
+    saved, sys.argv = sys.argv, [command, '-opt', options.opt, *arguments, *forced]
+    try:
+        yield
+    finally:
+        sys.argv = saved
 
 
 def _one_line(error):
@@ -189,6 +212,7 @@ def _parser():
     commands = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
     _add_pipeline(commands, 'train', train, 'train or unlearn by an option file; writes experiments/ and tb_logger/')
     _add_pipeline(commands, 'test', test, 'measure a network by an option file; writes results/')
+    check_run.add_command(commands, check)
     restore_folder.add_command(commands, restore)
     purge_run.add_command(commands, purge)
     _add_convert(commands)

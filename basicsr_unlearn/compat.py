@@ -4,9 +4,11 @@ Each shim says what is wrong and when it does nothing. `apply()` runs on import 
 is the only code of this package that changes BasicSR.
 """
 
+import contextlib
 import functools
 import importlib
 import importlib.util
+import io
 import os
 import sys
 import types
@@ -278,16 +280,23 @@ def _parse_options(original, root_path, is_train=True):
     tree = option_file.read(found.opt, '-opt', found.force_yml)
     option_tree.check_file(tree, f'-opt {found.opt}', is_train)
     interruption.handle()
-    saved, sys.argv, _forced[:] = sys.argv, option_file.without_force(found), found.force_yml
-    try:
-        opt, args = original(root_path, is_train=is_train)
-    finally:
-        sys.argv, _forced[:] = saved, []
+    opt, args = _parse(original, root_path, is_train, found)
     check_outside('-opt', found.opt, opt['path'].get('experiments_root'))
     prepare(opt, args.debug)
     for check in checks:
         check(opt)
     return opt, args
+
+
+def _parse(original, root_path, is_train, found):
+    """Let BasicSR parse the command line without `--force_yml`, which the loader of the file takes care of."""
+    from basicsr_unlearn import option_file
+
+    saved, sys.argv, _forced[:] = sys.argv, option_file.without_force(found), found.force_yml
+    try:
+        return original(root_path, is_train=is_train)
+    finally:
+        sys.argv, _forced[:] = saved, []
 
 
 @_shim('get_root_logger', 'basicsr.train', 'basicsr.test')
@@ -296,6 +305,15 @@ def _get_root_logger(original, **kwargs):
     logger = original(**kwargs)
     full_disk.quieten(logger)
     return logger
+
+
+def parse_unchecked(root_path, is_train):
+    """Return BasicSR's option tree by sys.argv as the file says it: nothing checked, expanded or printed."""
+    from basicsr.utils import options
+    from basicsr_unlearn import option_file
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        return _parse(options.parse_options.__wrapped__, root_path, is_train, option_file.arguments())[0]
 
 
 @_shim('init_tb_logger', 'basicsr.utils.logger', 'basicsr.utils', 'basicsr.train')

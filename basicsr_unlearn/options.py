@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import hashlib
 import math
 import os
 import re
@@ -187,21 +188,21 @@ def skipped_share(section):
     return share if section.get('on_error') == 'skip' else None
 
 
-def is_private(opt):
-    """Return whether forget pictures and the names of files stay out of logs and reports."""
-    private, train = opt['logger'].get('private'), opt.get('train') or {}
-    return (train.get('method') or {}).get('task', 'degradation') != 'degradation' if private is None else private
-
-
 def is_dry_run(opt):
     """Return whether an option tree is that of a training with `--debug`."""
     return 'planned_iter' in (opt.get('train') or {})
 
 
 def is_private(opt):
-    """Return whether no forget picture may be shown: `logger: private`, without it for tasks but degradation."""
-    private = opt['logger'].get('private')
-    return opt['train']['method'].get('task', 'degradation') != 'degradation' if private is None else private
+    """Return whether forget pictures and names of files stay out of logs and reports, by default what the task says."""
+    private = (opt.get('logger') or {}).get('private')
+    task = ((opt.get('train') or {}).get('method') or {}).get('task', 'degradation')
+    return task != 'degradation' if private is None else private
+
+
+def hashed(name):
+    """Return eight hexadecimal digits that stand for a file name: the first of its sha256."""
+    return hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:8]
 
 
 def prepare(opt, debug=False):

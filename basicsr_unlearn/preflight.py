@@ -4,21 +4,21 @@ It runs inside BasicSR's `parse_options` (see compat.py), so that every way to s
 """
 
 from copy import deepcopy
+from functools import partial
 from inspect import signature
-from os import path as osp
 
 import torch
 
 from basicsr.utils.registry import DATASET_REGISTRY, LOSS_REGISTRY
-from basicsr_unlearn import checkpoint, full_disk, manifest, optimization, option_tree, options
+from basicsr_unlearn import optimization, option_tree, options
 from basicsr_unlearn.data import found
 from basicsr_unlearn.data.pairing import find_pairs, is_lmdb
 from basicsr_unlearn.data.sources import image_files
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.methods import method_class, method_options
 from basicsr_unlearn.metrics.chosen import choose_metrics, with_table
-from basicsr_unlearn.network import build_network_g
 from basicsr_unlearn.preflight_images import Images, check_images
+from basicsr_unlearn.preflight_network import check_network
 
 
 def check(opt):
@@ -42,21 +42,34 @@ def check(opt):
 
 def check_options(opt):
     """Check what needs no look at files: keys, types, the method, the optimizer, the metrics."""
-    for key, section in opt['datasets'].items():
-        option_tree.check_dataset(f'datasets: {key}', section)
+    for test in option_tests(opt).values():
+        test()
+
+
+def option_tests(opt):
+    """Return `{name: function}`: the tests that `check_options` does, each raises InputError by itself."""
+    tests = {
+        f'datasets: {key}: keys': partial(option_tree.check_dataset, f'datasets: {key}', section)
+        for key, section in opt['datasets'].items()
+    }
     if opt.get('model_type') not in options.OUR_MODELS:
-        return
-    option_tree.check_sections(opt)
-    unlearning = opt['model_type'] == 'UnlearnModel' and opt['is_train']
+        return tests
+    train, unlearning = opt.get('train') or {}, opt['model_type'] == 'UnlearnModel' and opt['is_train']
+    tests['options'] = partial(option_tree.check_sections, opt)
     if unlearning:
-        option_tree.check_unlearn_options(opt)
-        _check_method(opt['train']['method'], opt['datasets']['train'].get('retain'))
+        tests['options of unlearning'] = partial(option_tree.check_unlearn_options, opt)
+        tests['train: method'] = lambda: _check_method(train['method'], opt['datasets']['train'].get('retain'))
     if opt['is_train']:
-        optimization.build(opt['train'])
-    if opt['num_gpu'] and not torch.cuda.is_available():
-        raise InputError(f'num_gpu: {opt["num_gpu"]}: torch finds no GPU here. Set num_gpu: auto, or 0.')
-    options.check_speed_options(opt.get('train') or {}, opt['num_gpu'], opt['dist'])
-    _check_metrics(opt, unlearning)
+        tests['train: optim_g, scheduler'] = lambda: optimization.build(train) and None
+    tests['num_gpu'] = lambda: _check_gpu(opt['num_gpu'])
+    tests['train: amp, compile'] = lambda: options.check_speed_options(train, opt['num_gpu'], opt['dist'])
+    tests['val: metrics'] = lambda: _check_metrics(opt, unlearning)
+    return tests
+
+
+def _check_gpu(number):
+    if number and not torch.cuda.is_available():
+        raise InputError(f'num_gpu: {number}: torch finds no GPU here. Set num_gpu: auto, or 0.')
 
 
 def _check_metrics(opt, unlearning):
@@ -100,13 +113,17 @@ def check_data(sections, open_images=True):
     """Build the data sets of `{option: section}`, and open their images, unless another process does."""
     images = []
     for option, section in sections.items():
-        images += _check_dataset(option, section)
+        images += check_dataset(option, section)
     if open_images:
         check_images(images)
 
 
-def _check_dataset(option, section):
-    """Build a data set; return the Images that it will read, source by source."""
+def check_dataset(option, section):
+    """Build a data set; return the Images that it will read, source by source.
+
+    Raises:
+        InputError: Missing folders, empty sets, pairs that do not match, unknown keys.
+    """
     kind = section.get('type')
     options.check_choice(f'{option}: type', kind, [name for name, _ in DATASET_REGISTRY])
     options.check_name(f'{option}: name', section.get('name'))
@@ -127,6 +144,8 @@ def _check_dataset(option, section):
     except (AssertionError, OSError, KeyError, TypeError, ValueError) as error:
         hint = ' PairedFilesDataset pairs files of different names.' if kind == 'PairedImageDataset' else ''
         raise InputError(f'{option}: {type(error).__name__}: {" ".join(str(error).split())}{hint}') from None
+    if kind == 'SingleImageDataset' and not is_lmdb(section):
+        images.append(Images(option, [(path,) for path in dataset.paths], len(dataset.paths)))
     limits = getattr(dataset, 'size', None), getattr(dataset, 'max_skipped', None)
     for source in _sources(dataset):
         samples, reader = image_files(source), getattr(source, 'read_image', None)
@@ -142,37 +161,3 @@ def _sources(dataset):
     sources = list(getattr(dataset, 'sources', getattr(dataset, 'retain', {})).values())
     own = getattr(dataset, 'forget', getattr(dataset, 'source', None))
     return sources + [own] if own else sources or [dataset]
-
-
-def check_network(opt):
-    """Build network_g and try the weights that the run will load."""
-    net = build_network_g(opt.get('network_g'))
-    path, state = opt['path'], opt['path'].get('resume_state')
-    if state and not osp.isfile(state):
-        raise InputError(f'path: resume_state: {state}: no such file.')
-    unlearning = opt['model_type'] == 'UnlearnModel' and opt['is_train']
-    if unlearning:
-        section = opt['train']['method']
-        method_class(section).modules(method_options(section), net)
-    resuming = opt.get('auto_resume') or state
-    names = ['original', 'oracle'] if unlearning else ['g']
-    cost = None
-    for name in names:
-        weights = path.get(f'pretrain_network_{name}')
-        option = 'path: pretrain_network_' + ('g' if name == 'original' else name)
-        if weights and not (resuming and name == 'g'):
-            options.check_outside(option, weights, None if resuming else path.get('experiments_root'))
-            strict = name == 'oracle' or path.get('strict_load_g', True)
-            checkpoint.load_into(net, weights, option, path.get(f'param_key_{name}', 'params'), strict)
-            cost = (manifest.read_entry(weights) or {}).get('cost') if name == 'oracle' else None
-    if opt['is_train']:
-        full_disk.check_room(path['experiments_root'], net)
-    if (
-        unlearning
-        and options.stop_options(opt['train']).max_cost_share
-        and not (opt['train'].get('oracle_cost') or cost)
-    ):
-        raise InputError(
-            'train: stop: max_cost_share: the cost of the oracle is not known. Set train: oracle_cost: iterations x '
-            'images of an iteration x 3.'
-        )

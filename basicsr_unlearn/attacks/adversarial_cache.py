@@ -10,7 +10,6 @@ from contextlib import contextmanager, suppress
 from os import path as osp
 
 import lmdb
-import numpy as np
 import torch
 
 from basicsr_unlearn.errors import InputError
@@ -55,7 +54,7 @@ class AdversarialCache:
                     shutil.rmtree(other)
         os.makedirs(folder, exist_ok=True)
         self._take_over()
-        needed = 2 * int(np.prod(self.shape)) * images + SPARE
+        needed = needed_bytes(images, size)
         free = shutil.disk_usage(folder).free
         if needed > free and not osp.isdir(self.path):
             raise InputError(
@@ -143,3 +142,8 @@ class AdversarialCache:
 
 def _number(content):
     return int.from_bytes(content, 'big')
+
+
+def needed_bytes(images, size):
+    """Return how much of the disk a cache of this many samples of `size` pixels takes at most."""
+    return 2 * images * 2 * 3 * size**2 + SPARE

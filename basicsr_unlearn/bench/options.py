@@ -6,7 +6,7 @@ import re
 from copy import deepcopy
 from os import path as osp
 
-from basicsr_unlearn import manifest, option_file, option_tree, preflight, recipes
+from basicsr_unlearn import manifest, option_file, option_tree, preflight, preflight_network, recipes
 from basicsr_unlearn.bench import short_oracle
 from basicsr_unlearn.bench.settings import AttackData, BenchOptions, Goals, Stage
 from basicsr_unlearn.checkpoint import load_into
@@ -193,7 +193,7 @@ class Bench:
                     if data not in seen:
                         preflight.check_data({f'datasets: {key}': part for key, part in opt['datasets'].items()})
                     if net not in seen:
-                        preflight.check_network(opt)
+                        preflight_network.check_network(opt)
                 except InputError as error:
                     raise InputError(f'rows: {row}: {error}') from None
                 seen.update((data, net))

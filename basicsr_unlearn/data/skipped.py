@@ -1,20 +1,13 @@
 """What `on_error: skip` leaves out: the files, counted over the whole run, and the limit on them."""
 
-import hashlib
-
 import torch.distributed
 
 from basicsr.utils import get_root_logger
 from basicsr_unlearn.data import found
 from basicsr_unlearn.errors import InputError
-from basicsr_unlearn.options import is_private, skipped_share
+from basicsr_unlearn.options import hashed, is_private, skipped_share
 
 NAMED = 3  # files in an error
-
-
-def hashed(name):
-    """Return the eight-digit hash that stands for the name of a file where a run is private."""
-    return hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:8]
 
 
 def check_share(option, paths, number, share):

@@ -25,6 +25,7 @@ class BadTeacher(UnlearnMethod):
     """
 
     Options = BadTeacherOptions
+    holds = saves = 1.0  # the teacher
 
     def __init__(self, options, run):
         super().__init__(options, run)

@@ -69,6 +69,8 @@ class UnlearnMethod:
     uses_retain = True  # False: retain images are not needed, and the original is not asked about them
     needs_retain = False  # True: cannot work without retain images
     needs_clean = False  # True: stands still where every retain source answers with the original
+    holds = 0.0  # memory that it keeps beside the network and the original, in sizes of the network
+    saves = 0.0  # what `state_dict` has, in sizes of the network
     repairs = False  # True: damages first and repairs then; the retain budget is for the state that is left behind
 
     def __init__(self, options, run):

@@ -33,6 +33,7 @@ class Blindspot(BadTeacher):
 
     Options = BlindspotOptions
     needs_retain = True
+    holds = 1.0  # the teacher
 
     def __init__(self, options, run):
         super().__init__(options, run)

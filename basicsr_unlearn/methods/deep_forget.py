@@ -53,6 +53,7 @@ class DeepForget(IdentityTarget):
 
     Options = DeepForgetOptions
     needs_retain = True
+    holds, saves = 4.0, 3.0  # the attacked weights, their gradients, two moments of Adam; all but the gradients
     repairs = True
 
     def __init__(self, options, run):

@@ -44,6 +44,7 @@ class SalUn(UnlearnMethod):
     """
 
     Options = SalUnOptions
+    holds, saves = 1.25, 0.25  # the fixed weights and the mask
 
     def __init__(self, options, run):
         self.options, self.run = options, run

@@ -44,6 +44,7 @@ class SelectiveSynapticDampening(UnlearnMethod):
 
     Options = SSDOptions
     needs_retain = True
+    holds = 2.0  # the importances
     finished = False
 
     @property

@@ -1,0 +1,248 @@
+"""`basicsr check`: everything that can be known before a run, in one table; nothing is trained or created."""
+
+import os
+import shutil
+import textwrap
+from os import path as osp
+
+import torch
+
+from basicsr_unlearn import check_images, options
+from basicsr_unlearn.data.degraded_image_dataset import CROP
+from basicsr_unlearn.data.pairing import IMAGE_SUFFIXES
+from basicsr_unlearn.errors import InputError
+from basicsr_unlearn.models import estimate
+from basicsr_unlearn.models.dry_run import peak_memory
+from basicsr_unlearn.models.summary import markdown_table
+from basicsr_unlearn.network import build_network_g
+from basicsr_unlearn.preflight import option_tests
+from basicsr_unlearn.preflight_network import weight_tests
+
+HEADER = ('test', 'result', 'details')
+WIDTH = 80  # of the details, in characters
+EXAMPLES = 3  # names in one row
+LATER = 'not looked at: put right the errors above first.'
+MEMORY = '/proc/meminfo'
+ABOUT = """Test all that a run will read and need, and print one table: options, every image in full, sizes, images that
+are there twice, weights, disk space, memory. Nothing is trained, and nothing is created. Exit status 2 if a row says
+error."""
+
+
+def add_command(commands, run_command):
+    """Add `check` to the subcommands of the command line."""
+    command = commands.add_parser('check', help='test options, data and machine for a run', description=ABOUT)
+    command.add_argument('-opt', required=True, metavar='FILE', help='option file (YAML) of a training or a test')
+    command.add_argument('--force_yml', nargs='+', metavar='KEY=VALUE', help='change options, as for train')
+    command.add_argument(
+        '--names', action='store_true', help='show file names where the option file is private, instead of hashes'
+    )
+    command.set_defaults(run=run_command)
+
+
+class Report:
+    """The rows of the table: (test, ok | warning | error, details).
+
+    Args:
+        hide (bool): Hashes instead of file names.
+    """
+
+    def __init__(self, hide=False):
+        self.hide, self.rows, self.texts = hide, [], set()  # texts: of the errors so far
+
+    def add(self, test, result, details=''):
+        self.rows.append((test, result, details.removeprefix(f'{test}: ')))
+
+    def attempt(self, test, function, *arguments, say=None, lists=False):
+        """Call a function; what it raises becomes a row.
+
+        Args:
+            test (str): Name of the row.
+            say (callable): Details of a row `ok`, made of the result. Default: None, no row.
+            lists (bool): An error may name a file that nothing shows to be one. Default: False.
+
+        Returns:
+            What the function returns; None where it fails.
+        """
+        try:
+            result = function(*arguments)
+        except InputError as error:
+            if str(error) in self.texts:
+                self.add(test, 'warning', LATER)
+                return None
+            self.texts.add(str(error))
+            names = lists or any(suffix in str(error).lower() for suffix in IMAGE_SUFFIXES)
+            hidden = 'has a fault that names files: see it with --names.'
+            self.add(test, 'error', hidden if self.hide and names else str(error))
+            return None
+        except Exception as error:  # half an option tree makes the tests of its other half fail in any way
+            if self.failed:
+                self.add(test, 'warning', LATER)
+            else:
+                self.add(test, 'error', f'{type(error).__name__}: {error}')
+            return None
+        if say:
+            self.add(test, 'ok', say(result))
+        return result
+
+    @property
+    def failed(self):
+        return any(result == 'error' for _, result, _ in self.rows)
+
+    def shown(self, path):
+        """Return what stands for a file in the table."""
+        return options.hashed(osp.basename(path)) if self.hide else path
+
+    def faults(self, test, faults, total, details='all readable'):
+        """Add the row of many files: `[(paths, error)]` with their number and the first few names."""
+        if not faults:
+            self.add(test, 'ok', f'{total}, {details}')
+            return
+        names = ', '.join(osp.basename(self.shown(paths[0])) for paths, _ in faults[:EXAMPLES])
+        paths, error = faults[0]
+        text = str(error)
+        for path in sorted(paths, key=len, reverse=True):
+            text = text.replace(path, self.shown(path))
+        self.add(test, 'error', f'{len(faults)} of {total}: {names}. {text}')
+
+    def found(self, test, lines, remedy):
+        """Add the row of something that should not be there: one line for each place."""
+        self.add(test, 'warning' if lines else 'ok', ' '.join([*lines, remedy]) if lines else 'none')
+
+
+def run(opt, names=False):
+    """Do every test that does not depend on one that failed.
+
+    Args:
+        opt (dict): The option tree as `compat.parse_unchecked` returns it; changed in place (paths are expanded).
+        names (bool): Show file names also where the option file is private. Default: False.
+
+    Returns:
+        list[tuple]: Rows `(test, ok | warning | error, details)`.
+
+    Raises:
+        InputError: Another `model_type` than ours.
+    """
+    options.check_choice('model_type', opt.get('model_type'), options.OUR_MODELS)
+    baseline = peak_memory(torch.device('cpu'))
+    report = Report(options.is_private(opt) and not names)
+    unusable = _expand(opt, report)
+    for test, function in option_tests(opt).items():
+        report.attempt(test, function, say=_say)
+    sets = check_images.find(opt, report, unusable)
+    check_images.read(sets, report)
+    task = ((opt.get('train') or {}).get('method') or {}).get('task', 'degradation')
+    check_images.report_duplicates(sets, task, report)
+    net = report.attempt('network_g', build_network_g, opt.get('network_g'), say=_count)
+    if net is not None:
+        for test, function in weight_tests(opt, net).items():
+            report.attempt(test, function, say=_say)
+        report.attempt('disk space', _check_disk, opt, net, sets, report)
+        report.attempt('memory', _check_memory, opt, net, sets, baseline, report)
+    return report.rows
+
+
+def table(rows):
+    """Return the table as text, long details in several lines."""
+    lines = [HEADER]
+    for test, result, details in rows:
+        parts = textwrap.wrap(details, WIDTH, break_long_words=False, break_on_hyphens=False) or ['']
+        lines += [(test, result, parts[0]), *(('', '', part) for part in parts[1:])]
+    return '\n'.join(markdown_table(lines))
+
+
+def _expand(opt, report):
+    """Expand the paths; return the data sets whose paths cannot be, and leave such entries of `path` empty."""
+
+    def expand(option, tree):
+        options.expand_paths(option, tree)
+        return tree
+
+    for key, value in opt['path'].items():
+        opt['path'][key] = (report.attempt(f'path: {key}', expand, 'path', {key: value}) or {key: None})[key]
+    sections = {f'datasets: {key}': section for key, section in opt['datasets'].items()}
+    unusable = {option for option, tree in sections.items() if report.attempt(option, expand, option, tree) is None}
+    usable = {key: section for key, section in opt['datasets'].items() if f'datasets: {key}' not in unusable}
+    options.prepare({**opt, 'datasets': usable})
+    return unusable
+
+
+def _say(result):
+    """Return the details of a test that found no fault."""
+    return f'{len(result)} modules' if result and isinstance(result, dict) else result or 'no fault'
+
+
+def _count(net):
+    return f'{type(net).__name__}, {sum(map(torch.numel, net.parameters())):,} parameters'
+
+
+def _check_disk(opt, net, sets, report):
+    """Compare what the run writes with what is free where it writes."""
+    hidden = opt['is_train'] and options.is_private(opt)
+    shown = [one for one in sets if one.measured and not (hidden and one.part == 'forget')]
+    pixels = {one.option: sum(_area(image) for image in one.side(-1).values()) for one in shown}
+    parts = estimate.disk_bytes(opt, net, pixels)
+    needed, free = sum(parts.values()), shutil.disk_usage(os.getcwd()).free
+    text = ', '.join(f'{name} {_mib(size)}' for name, size in parts.items() if size) or 'a log'
+    report.add(
+        'disk space',
+        'ok' if needed < free else 'error',
+        f'{_mib(needed)} MiB needed at most ({text}), {_mib(free)} MiB free in {os.getcwd()}.'
+        + ('' if needed < free else ' Set logger: keep_last, or a larger save_checkpoint_freq.'),
+    )
+
+
+def _area(image):
+    return image[1].width * image[1].height
+
+
+def _check_memory(opt, net, sets, baseline, report):
+    """Compare the estimated peak of a training step and of measuring with what is free on the device."""
+    gpu = opt['num_gpu'] != 0 and torch.cuda.is_available()
+    try:
+        parts = _passes(opt, net, sets)
+    except Exception as error:  # a network that looks at the values of its images cannot be rehearsed
+        if report.failed:
+            raise
+        report.add(
+            'memory', 'warning', f'no estimate for this network ({type(error).__name__}); train --debug measures.'
+        )
+        return
+    kept = estimate.kept_bytes(opt, net) if opt['is_train'] else 0
+    needed = estimate.MARGIN * max(parts.values()) + kept + (0 if gpu else baseline)
+    free = torch.cuda.mem_get_info()[0] if gpu else _free_memory() + baseline
+    text = ', '.join(f'{name} {_mib(size)}' for name, size in parts.items())
+    report.add(
+        'memory',
+        'ok' if needed < free else 'warning',
+        f'about {_mib(needed)} MiB at the peak ({text}, copies of the weights and optimizer {_mib(kept)}), '
+        f'{_mib(free)} MiB free on the {"GPU" if gpu else "CPU"}.'
+        + ('' if needed < free else ' Lower batch_size_per_gpu or gt_size, or set val: tile.'),
+    )
+
+
+def _passes(opt, net, sets):
+    """Return `{what: bytes}` of the largest image that is measured, and of a training step."""
+    tiles = options.tile_options(opt)
+    sizes = [(image.height, image.width) for one in sets if one.measured for _, image in one.side(-1).values()]
+    largest = max(sizes or [(CROP, CROP)], key=lambda size: size[0] * size[1])
+    multiple = tiles['multiple'] or getattr(net, 'size_multiple', getattr(net, 'window_size', 1))
+    height, width = (-(-min(size, tiles['tile'] or size) // multiple) * multiple for size in largest)
+    found = {f'measuring {width}x{height} pixels': estimate.pass_bytes(net, 1, height, width, training=False)}
+    if opt['is_train']:
+        images, size = estimate.images_in_step(opt), opt['datasets']['train']['gt_size']
+        bf16 = opt['train'].get('amp') == 'bf16'
+        step = estimate.pass_bytes(net, images, size, size, training=True, bf16=bf16)
+        found[f'a step on {images} images of {size}x{size}'] = step
+    return found
+
+
+def _free_memory():
+    """Return the bytes that new processes may take without swapping."""
+    if not osp.isfile(MEMORY):
+        return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    with open(MEMORY, encoding='ascii') as file:
+        return 1024 * next(int(line.split()[1]) for line in file if line.startswith('MemAvailable'))
+
+
+def _mib(size):
+    return f'{size / 2**20:.0f}'
