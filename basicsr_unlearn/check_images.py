@@ -57,11 +57,11 @@ def find(opt, report, unusable):
             continue
         lists = any(word in str(section) for word in LISTS)
         before, built = len(report.rows), None
-        sources = _find_sources(option, section, report, lists) if key == 'train' else []
+        sources = report.attempt(option, _find_sources, option, section, report, lists) if key == 'train' else []
         if not any(result == 'error' for _, result, _ in report.rows[before:]):
             built = report.attempt(option, check_dataset, option, section, lists=lists)
         if key == 'train':
-            found += sources
+            found += sources or []
         elif built:
             role = section.get('role')
             found += [ImageSet(option, role, one.samples, one.lmdbs, one.patch, measured=True) for one in built]
@@ -103,9 +103,12 @@ def read(sets, report):
             files.update(dict.fromkeys(one.files(pair)))
     for root in {root for _, root in files if root}:
         environment(root)  # opened here, shared by the threads
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
         bar = tqdm(pool.map(_read, files), 'reading images', len(files), unit='image', leave=False, disable=None)
         looked = dict(zip(files, bar, strict=True))
+    finally:
+        pool.shutdown(cancel_futures=True)
     for one in sets:
         used = dict.fromkeys(file for pair in one.pairs for file in one.files(pair))
         one.prints = {file: looked[file] for file in used if not isinstance(looked[file], InputError)}
@@ -129,6 +132,8 @@ def _read(file):
         return print_of(_reader(root)(path, 'gt'))
     except InputError as error:
         return error
+    except Exception as error:  # one image must not end the look at the others
+        return InputError(f'{path}: cannot be read as an image ({type(error).__name__}). Replace it or take it out.')
 
 
 def _report_sizes(one, report):
@@ -154,22 +159,34 @@ def report_duplicates(sets, task, report):
     """Report the images that are asked to be forgotten and kept, trained on and measured, or twice in one set."""
     kept, trained = [], []
     for first, second in tqdm(list(_comparisons(sets)), 'comparing sets', leave=False, disable=None):
-        contradiction = _is_contradiction(first, second)
-        both = (DEGRADED, CLEAN)
-        if contradiction:
-            kept += _shared(first, second, (DEGRADED,) if task == 'degradation' else both, report)
-        if first.measured or second.measured:
-            if not contradiction and not (task != 'degradation' and {first.part, second.part} == {'forget'}):
-                trained += _shared(first, second, both, report)
-            elif contradiction and task == 'degradation':
-                trained += _shared(first, second, (CLEAN,), report)
+        sides = _what_counts(first, second, task)
+        kept += _shared(first, second, sides[0], report)
+        trained += _shared(first, second, sides[1], report)
     twice = [text for one in sets for text in _twice(one, report)]
+    none = f'none in {len(sets)} sets'
     if any(one.part == 'forget' for one in sets):
-        report.found('duplicates: forgotten and kept', kept, 'They cannot be both: take them out of one of the two.')
-    if trained or any(one.measured for one in sets) and any(not one.measured for one in sets):
+        remedy = 'They cannot be both: take them out of one of the two.'
+        report.found('duplicates: forgotten and kept', kept, remedy, none)
+    if {one.measured for one in sets} == {True, False}:
         remedy = 'These figures would measure training images: take them out of one of the two.'
-        report.found('duplicates: trained and measured', trained, remedy)
-    report.found('duplicates: within a set', twice, 'Each counts as often as it is there: remove the copies.')
+        report.found('duplicates: trained and measured', trained, remedy, none)
+    report.found('duplicates: within a set', twice, 'Each counts as often as it is there: remove the copies.', none)
+
+
+def _what_counts(first, second, task):
+    """Return the sides of pairs that cannot be forgotten and kept, and those that should not be trained and measured.
+
+    By task: of a degradation that is forgotten, the same photograph may stay under another one; the pairs of a source
+    or of instances are to go whatever is on them, and a reported set may hold these very pairs.
+    """
+    both, contradiction = (DEGRADED, CLEAN), _is_contradiction(first, second)
+    if task == 'degradation':
+        kept, trained = ((DEGRADED,), (CLEAN,)) if contradiction else ((), both)
+    elif contradiction:
+        kept, trained = both, ()
+    else:
+        kept, trained = (), () if {first.part, second.part} == {'forget'} else both
+    return kept, trained if first.measured or second.measured else ()
 
 
 def _comparisons(sets):

@@ -21,6 +21,7 @@ from basicsr_unlearn.preflight_network import weight_tests
 HEADER = ('test', 'result', 'details')
 WIDTH = 80  # of the details, in characters
 EXAMPLES = 3  # names in one row
+HIDDEN = 'has a fault that names files: see it with --names.'
 LATER = 'not looked at: put right the errors above first.'
 MEMORY = '/proc/meminfo'
 ABOUT = """Test all that a run will read and need, and print one table: options, every image in full, sizes, images that
@@ -65,20 +66,15 @@ class Report:
         """
         try:
             result = function(*arguments)
-        except InputError as error:
-            if str(error) in self.texts:
+        except Exception as error:  # half an option tree makes the tests of its other half fail in any way
+            known = isinstance(error, InputError)
+            text = str(error) if known else f'{type(error).__name__}: {error}'
+            if text in self.texts or (self.failed and not known):
                 self.add(test, 'warning', LATER)
                 return None
-            self.texts.add(str(error))
-            names = lists or any(suffix in str(error).lower() for suffix in IMAGE_SUFFIXES)
-            hidden = 'has a fault that names files: see it with --names.'
-            self.add(test, 'error', hidden if self.hide and names else str(error))
-            return None
-        except Exception as error:  # half an option tree makes the tests of its other half fail in any way
-            if self.failed:
-                self.add(test, 'warning', LATER)
-            else:
-                self.add(test, 'error', f'{type(error).__name__}: {error}')
+            self.texts.add(text)
+            names = lists or any(suffix in text.lower() for suffix in IMAGE_SUFFIXES)
+            self.add(test, 'error', HIDDEN if self.hide and names else text)
             return None
         if say:
             self.add(test, 'ok', say(result))
@@ -104,9 +100,9 @@ class Report:
             text = text.replace(path, self.shown(path))
         self.add(test, 'error', f'{len(faults)} of {total}: {names}. {text}')
 
-    def found(self, test, lines, remedy):
-        """Add the row of something that should not be there: one line for each place."""
-        self.add(test, 'warning' if lines else 'ok', ' '.join([*lines, remedy]) if lines else 'none')
+    def found(self, test, lines, remedy, none):
+        """Add the row of something that should not be there: one line for each place, or `none` where there is none."""
+        self.add(test, 'warning' if lines else 'ok', ' '.join([*lines, remedy]) if lines else none)
 
 
 def run(opt, names=False):

@@ -209,6 +209,13 @@ def test_without_a_section(tree, check, tmp_path):
     assert rows['disk space'][0] == 'warning' and rows[f'{FORGET}: images'][0] == 'ok'
 
 
+def test_a_section_of_another_kind(tree, check):
+    tree['datasets']['train']['retain'] = [tree['datasets']['train']['retain']['rain']]
+    status, rows = check(tree)
+    assert status == 2 and results(rows, 'error') == {'options'}
+    assert rows['datasets: val_haze: images'][0] == rows['path: pretrain_network_g'][0] == 'ok'
+
+
 def test_forced_values_and_files_that_are_none(tree, check, capsys):
     assert check(tree, '--force_yml', 'train:total_iter=0')[1]['options'][0] == 'error'
     assert main(['check', '-opt', 'nothing.yml']) == 2
