@@ -11,7 +11,7 @@ from tqdm import tqdm
 from basicsr_unlearn.data.duplicates import copies, print_of
 from basicsr_unlearn.data.image_header import check_file
 from basicsr_unlearn.data.lmdb_files import environment
-from basicsr_unlearn.data.sources import ImageReader, build_source, check_sizes, image_files
+from basicsr_unlearn.data.sources import ImageReader, build_source, check_sizes, image_files, to_float
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.preflight import check_dataset
 
@@ -129,7 +129,7 @@ def _read(file):
     try:
         if root is None:
             check_file(path, pixels=True)
-        return print_of(_reader(root)(path, 'gt'))
+        return print_of(to_float(_reader(root)(path, 'gt')))
     except InputError as error:
         return error
     except Exception as error:  # one image must not end the look at the others

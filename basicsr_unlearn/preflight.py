@@ -4,7 +4,6 @@ It runs inside BasicSR's `parse_options` (see compat.py), so that every way to s
 """
 
 from copy import deepcopy
-from functools import partial
 from inspect import signature
 
 import torch
@@ -42,22 +41,20 @@ def check(opt):
 
 def check_options(opt):
     """Check what needs no look at files: keys, types, the method, the optimizer, the metrics."""
+    for key, section in opt['datasets'].items():
+        option_tree.check_dataset(f'datasets: {key}', section)
     for test in option_tests(opt).values():
         test()
 
 
 def option_tests(opt):
     """Return `{name: function}`: the tests that `check_options` does, each raises InputError by itself."""
-    tests = {
-        f'datasets: {key}: keys': partial(option_tree.check_dataset, f'datasets: {key}', section)
-        for key, section in opt['datasets'].items()
-    }
+    tests = {}
     if opt.get('model_type') not in options.OUR_MODELS:
         return tests
     train, unlearning = opt.get('train') or {}, opt['model_type'] == 'UnlearnModel' and opt['is_train']
-    tests['options'] = partial(option_tree.check_sections, opt)
+    tests['options'] = lambda: _check_keys(opt, unlearning)
     if unlearning:
-        tests['options of unlearning'] = partial(option_tree.check_unlearn_options, opt)
         tests['train: method'] = lambda: _check_method(train['method'], opt['datasets']['train'].get('retain'))
     if opt['is_train']:
         tests['train: optim_g, scheduler'] = lambda: optimization.build(train) and None
@@ -65,6 +62,12 @@ def option_tests(opt):
     tests['train: amp, compile'] = lambda: options.check_speed_options(train, opt['num_gpu'], opt['dist'])
     tests['val: metrics'] = lambda: _check_metrics(opt, unlearning)
     return tests
+
+
+def _check_keys(opt, unlearning):
+    option_tree.check_sections(opt)
+    if unlearning:
+        option_tree.check_unlearn_options(opt)
 
 
 def _check_gpu(number):

@@ -104,11 +104,13 @@ def test_other_model_files(tree, check):
     val = {'val_haze': tree['datasets']['val_haze'], 'val_noise': tree['datasets']['val_noise']}
     test = {'name': 'test', 'model_type': 'RestorationModel', 'num_gpu': 0, 'scale': 1, 'network_g': tree['network_g']}
     test.update(path=tree['path'], datasets={f'test_{key}': dict(section) for key, section in val.items()})
+    test['val'] = {'save_img': False}
     status, rows = check(test)
     assert status == 0 and rows['disk space'][1].startswith('0 MiB') and 'a step' not in rows['memory'][1]
     pairs = tree['datasets']['train']
     mixed = {'type': 'MixedPairedDataset', 'sources': {'haze': pairs['forget'], **pairs['retain']}}
-    train = {**test, 'datasets': {'train': {**pairs, **mixed}, **val}, 'train': tree['train'], 'logger': tree['logger']}
+    train = {**test, 'datasets': {'train': {**pairs, **mixed}, **val}, 'train': tree['train']}
+    train.update(logger=tree['logger'], val=tree['val'])
     for key in ('forget', 'retain'):
         del train['datasets']['train'][key]
     status, rows = check(train)
@@ -139,7 +141,6 @@ FIVE = '5 of 8 images of 4 pairs: 0000.png, 0001.png, 0001.png. '
 FAULTS = {
     'misspelt key': (put('train:warmup_itr', 3), {'options': 'Did you mean warmup_iter?'}),
     'misspelt in method': (put('train:method:retain_wieght', 1.0), {'train: method': 'Did you mean retain_weight?'}),
-    'number as text': (put('train:optim_g:lr', '1e-4'), {'options': '!!float'}),
     'unknown scheduler': (put('train:scheduler:type', 'Cosine'), {'train: optim_g, scheduler': 'Cosine is unknown'}),
     'unknown amp': (put('train:amp', 'fp16'), {'train: amp, compile': 'amp: fp16 is unknown'}),
     'unknown metric': (
@@ -163,7 +164,10 @@ FAULTS = {
     'truncated': (truncated, {f'{FORGET}: images': '1 of 8 images of 4 pairs: 0003.png. '}),
     'five bad images': (five_bad_images, {f'{FORGET}: images': FIVE}),
     'broken in an LMDB': (broken_in_an_lmdb, {f'{FORGET}: images': '1 of 8 images of 4 pairs: 0000. '}),
-    'bad weight': (put('datasets:train:retain:rain:weight', 0), {'datasets: train': 'every weight must be'}),
+    'bad weight': (
+        put('datasets:train:retain:rain:weight', 0),
+        {'datasets: train': 'weight: 0 must be a positive number'},
+    ),
     'unknown network': (put('network_g:type', 'PromptIRR'), {'network_g': 'Did you mean PromptIR?'}),
     'missing weights': (put('path:pretrain_network_g', '/nowhere/a.pth'), {'path: pretrain_network_g': 'no such file'}),
     'another net': (checkpoint_of_another_net, {'path: pretrain_network_g': 'surplus.weight'}),
@@ -212,7 +216,7 @@ def test_without_a_section(tree, check, tmp_path):
 def test_a_section_of_another_kind(tree, check):
     tree['datasets']['train']['retain'] = [tree['datasets']['train']['retain']['rain']]
     status, rows = check(tree)
-    assert status == 2 and results(rows, 'error') == {'options'}
+    assert status == 2 and results(rows, 'error') == {'options', 'datasets: train'}
     assert rows['datasets: val_haze: images'][0] == rows['path: pretrain_network_g'][0] == 'ok'
 
 
