@@ -68,7 +68,7 @@ class CachedExamples:
         """Craft the examples, each process its share; what a killed run has crafted is taken over, and counted.
 
         Args:
-            resumed (bool): The cost of the run has what was crafted already. Default: False.
+            resumed (bool): The cost of the run has all of it already, also where the cache is lost. Default: False.
 
         Raises:
             InputError: No attack succeeded, the disk is full.
@@ -84,11 +84,14 @@ class CachedExamples:
         )
         if not resumed:
             run.cost += self.cache.cost
-        first, with_retain, before = run.rank * share, options.target == 'prompt', run.cost
+        spent = before = run.cost
+        first, with_retain = run.rank * share, options.target == 'prompt'
         for batch in run.batches(first + share, 'adversarial examples', with_retain, first + self.cache.done):
             examples = attack(run, options, batch, 1, -1 - self.cache.done)
             self.cache.add(*examples, cost=run.cost - before)
             before = run.cost
+        if resumed:
+            run.cost = spent
         check_kept(len(self.cache), share, options)
         log_kept(len(self.cache), share, run.logger)
 
