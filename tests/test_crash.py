@@ -21,6 +21,7 @@ from basicsr_unlearn.cli import main
 from basicsr_unlearn.models import reporter
 from basicsr_unlearn.models.unlearn_model import UnlearnModel
 
+CACHED = {'type': 'InstanceWise', 'craft': 'cache', 'cache_images': 8, 'steps': 1}
 SLOW = pytest.mark.slow
 FULL = 'No space left on device'
 
@@ -161,8 +162,8 @@ def test_log_and_tensorboard_are_not_worth_the_run(options, run, disk, undisturb
     same_result(home, disk)
 
 
-def test_the_adversarial_cache(options, run, disk, undisturbed, monkeypatch, capfd):
-    options['train']['method'] = {'type': 'InstanceWise', 'craft': 'cache', 'cache_images': 8, 'steps': 1}
+def test_an_adversarial_cache_that_does_not_fit(options, run, disk, undisturbed, monkeypatch, capfd):
+    options['train']['method'] = CACHED
     home = undisturbed()
     with monkeypatch.context() as once:
         when(once, AdversarialCache, 'add', 3, lambda: fill(disk))
@@ -172,9 +173,23 @@ def test_the_adversarial_cache(options, run, disk, undisturbed, monkeypatch, cap
     os.remove(disk / 'filling')
     with monkeypatch.context() as counted:
         added = []
-        when(counted, AdversarialCache, 'add', 1, lambda: added.append(1))
+        when(counted, AdversarialCache, 'add', 2, lambda: added.append(2))
+        when(counted, AdversarialCache, 'add', 3, lambda: added.append(3))
         assert run(options, '--auto_resume')[0] == 0
-    assert added, 'nothing was left to craft'
+    assert added == [2]  # two of four batches were kept
+    same_result(home, disk)
+
+
+@SLOW
+def test_an_adversarial_cache_that_is_gone_is_not_counted_twice(options, run, disk, undisturbed, monkeypatch):
+    options['train']['method'] = CACHED
+    options['logger']['save_checkpoint_freq'] = 3
+    home = undisturbed()
+    with monkeypatch.context() as once:
+        when(once, BaseModel, 'save_network', 2, lambda: fill(disk))  # the result, after the cache was removed
+        assert run(options)[0] == 1
+    os.remove(disk / 'filling')
+    assert run(options, '--auto_resume')[0] == 0
     same_result(home, disk)
 
 

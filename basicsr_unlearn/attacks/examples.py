@@ -72,20 +72,31 @@ class CachedExamples:
         """Craft the examples, each process its part; what a killed run has crafted is taken over, and counted.
 
         Args:
-            resumed (bool): The cost of the run has what was crafted already. Default: False.
+            resumed (bool): The cost of the run has all of it already, also where the cache is lost. Default: False.
 
         Raises:
             InputError: No attack succeeded, the disk is full.
         """
-        options, run, size = self.options, self.run, self.run.batch_size
+        options, run = self.options, self.run
         settings = {key: getattr(options, key) for key in ATTACK}
         settings.update({key: run.train_set.opt.get(key) for key in DATA})
         settings.update(original=fingerprint(run.original.state_dict()), images=options.cache_images, version=3)
-        settings.update(files=file_stamps(run.train_set.forget), batch=size, processes=run.world_size)
+        settings.update(files=file_stamps(run.train_set.forget), batch=run.batch_size, processes=run.world_size)
         folder, share = osp.join(run.folder, 'adversarial_cache'), -(-options.cache_images // run.world_size)
         self.cache = AdversarialCache(folder, settings, share, run.train_set.size, run.rank)
         if not resumed:
             run.cost += self.cache.cost
+        spent = run.cost
+        self._craft()
+        if resumed:
+            run.cost = spent
+        self.cache.share(run.gather_objects(self.cache.own))
+        check_kept(len(self.cache), share * run.world_size, options)
+        log_kept(len(self.cache), share * run.world_size, run.logger)
+
+    def _craft(self):
+        """Fill the cache with this process's part of what is missing."""
+        options, run, size = self.options, self.run, self.run.batch_size
         done = min(run.gather_objects(self.cache.done // size))  # batches that every process has
         with_retain, before = options.target == 'prompt', run.cost
         batches = run.batches(options.cache_images, 'adversarial examples', with_retain, done * run.whole_batch)
@@ -95,9 +106,6 @@ class CachedExamples:
             examples = attack(run, options, batch, 1, -1 - number * run.whole_batch)
             self.cache.add(*examples, cost=run.cost - before, first=number * run.whole_batch + batch.first)
             before = run.cost
-        self.cache.share(run.gather_objects(self.cache.own))
-        check_kept(len(self.cache), share * run.world_size, options)
-        log_kept(len(self.cache), share * run.world_size, run.logger)
 
     def draw(self, batch, iteration):
         """Return `n_adv` examples for each forget image, and the original's answers; the same in a resumed run.
