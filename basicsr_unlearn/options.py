@@ -172,7 +172,7 @@ def skipped_share(section):
 
 def is_private(opt):
     """Return whether forget pictures and the names of files stay out of logs and reports."""
-    private, train = opt['logger'].get('private'), opt.get('train') or {}
+    private, train = (opt.get('logger') or {}).get('private'), opt.get('train') or {}
     return (train.get('method') or {}).get('task', 'degradation') != 'degradation' if private is None else private
 
 

@@ -238,7 +238,7 @@ class UnlearnModel(RestorationModel):
                 'method': self.method.state_dict(),
                 'rule': self.rule.state_dict(),
                 'before': self.reporter.before,
-                'skipped': self.run.skipped.files,
+                'skipped': self.run.skipped.entries,
                 'cost': cost,  # the mean of the processes
                 'seconds': self.seconds,
                 'random': torch.get_rng_state(),
@@ -253,6 +253,6 @@ class UnlearnModel(RestorationModel):
         self.rule = StopRule(self.stop, 0.0, {}, self.method.repairs)
         self.rule.load_state_dict(state['rule'])
         self.reporter.before = state['before']
-        self.run.skipped.files = state.get('skipped', {})
+        self.run.skipped.entries = state.get('skipped', [])
         self.run.cost, self.seconds = state['cost'], state['seconds']
         torch.set_rng_state(state['random'].cpu())
