@@ -47,6 +47,7 @@ def test_a_whole_run(options, run, tmp_path):
         'memory',
         'metrics',
         'sets',
+        'skipped',
     }
     assert (result['method'], result['task'], result['stopped_by']) == ('NegGrad', 'degradation', 'total_iter')
     assert result['iterations'] == result['kept_iteration'] == 4

@@ -57,7 +57,8 @@ class Skipped:
                 self.entries.append((source, number, path, text))
                 line = f'{hashed(path)} of {source}.' if self.private else f'({source}) {text}'
                 get_root_logger().warning(f'Skipped {_printable(line)}')
-                check_share(source, [*known, path], number, self.share)
+                if self.share is not None:  # else what a run skipped that is now resumed without `skip`
+                    check_share(source, [*known, path], number, self.share)
 
     def gather(self):
         """Join what the processes left out; all of them must call it."""

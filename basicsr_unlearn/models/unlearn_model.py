@@ -253,6 +253,6 @@ class UnlearnModel(RestorationModel):
         self.rule = StopRule(self.stop, 0.0, {}, self.method.repairs)
         self.rule.load_state_dict(state['rule'])
         self.reporter.before = state['before']
-        self.run.skipped.entries = state.get('skipped', [])
+        self.run.skipped.collect(state.get('skipped', []))
         self.run.cost, self.seconds = state['cost'], state['seconds']
         torch.set_rng_state(state['random'].cpu())
