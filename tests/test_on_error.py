@@ -267,10 +267,13 @@ def test_processes_join_what_they_skipped(options, monkeypatch):
     options['datasets']['train'].update(on_error='skip', max_skipped=0.5)
     mine = skipped.Skipped(options)
     mine.collect([('a', 10, '1.png', '1.png: x'), ('b', 10, '2.png', '2.png: x')])
-    others = [mine.files, {'a': ['1.png', '3.png'], 'c': ['4.png']}]
+    others = [list(mine.entries), [('a', 10, '1.png', ''), ('a', 10, '3.png', ''), ('c', 10, '4.png', '')]]
     monkeypatch.setattr(torch.distributed, 'is_initialized', lambda: True)
     monkeypatch.setattr(torch.distributed, 'get_world_size', lambda: 2)
     monkeypatch.setattr(torch.distributed, 'all_gather_object', lambda found, own: found.__setitem__(slice(2), others))
     mine.gather()
-    assert mine.files == {'a': ['1.png', '3.png'], 'b': ['2.png'], 'c': ['4.png']}
+    assert [entry[::2] for entry in mine.entries] == [('a', '1.png'), ('b', '2.png'), ('a', '3.png'), ('c', '4.png')]
     assert mine.names() == ['1.png', '2.png', '3.png', '4.png']
+    others[1] = [('b', 10, f'{number}.png', '') for number in range(3, 9)]
+    with pytest.raises(InputError, match='b: 6 of 10 files cannot be used'):
+        mine.gather()

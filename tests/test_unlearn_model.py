@@ -36,12 +36,14 @@ def test_a_whole_run(options, run, tmp_path):
         'seconds',
         'stopped_by',
         'reason',
+        'name',
         'cost',
         'cost_share',
         'memory',
         'metrics',
         'sets',
         'leftovers',
+        'skipped',
     }
     assert (result['method'], result['task'], result['stopped_by']) == ('NegGrad', 'degradation', 'total_iter')
     assert result['iterations'] == result['kept_iteration'] == 4

@@ -20,7 +20,7 @@ from basicsr_unlearn.errors import InputError
 BATCH = 64 << 20  # bytes between two commits: what an interruption costs at most
 MAP_SIZE = 1 << 30  # bytes; doubled whenever an LMDB is full
 MAGIC = (b'\x89PNG', b'\xff\xd8\xff')  # how PNG and JPEG files begin; they are stored byte for byte, all others as PNG
-LINE = re.compile(r'(.+)\.\w+ \((\d+),(\d+),\d+\)(?: \d+)?')  # of meta_info.txt: KEY.SUFFIX (height,width,channels)
+LINE = re.compile(r'(.+?)(?:\.\w+)? \((\d+),(\d+),\d+\)(?: \d+)?')  # KEY.SUFFIX (height,width,channels) level
 KEYS_TRIED = 1000  # at the start, evenly spread: py-lmdb cannot look for a key without reading its image
 WRITE_AGAIN = 'It was not written to the end: write it again.'
 _handles = {}
@@ -51,9 +51,8 @@ def read_meta_info(folder, option):
     with open(text, encoding='utf-8') as file:
         for line in filter(None, map(str.strip, file)):
             found = LINE.fullmatch(line)
-            sizes[found[1] if found else osp.splitext(line.split(' ')[0])[0]] = (
-                (int(found[3]), int(found[2])) if found else None
-            )
+            key = found[1] if found else osp.splitext(line.split(' ')[0])[0]
+            sizes[key] = (int(found[3]), int(found[2])) if found else None
     _check_keys(folder, list(sizes), option)
     return sizes
 

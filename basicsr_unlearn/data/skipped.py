@@ -27,45 +27,45 @@ class Skipped:
         opt (dict): The whole option tree.
 
     Attributes:
-        files (dict): `{source: [path]}`; what a resumed run must be given.
+        entries (list[tuple]): Source, number of its files, path, and what is wrong with it in a line; each file of a
+            source once. It is what a resumed run must be given.
     """
 
     def __init__(self, opt):
         self.share = skipped_share(opt['datasets'].get('train') or {})
         self.private = is_private(opt)
-        self.files = {}
+        self.entries = []
         if self.share is not None:
             self.collect(found.skipped)
 
     def collect(self, entries):
-        """Take note of files that were left out.
-
-        Args:
-            entries (list[tuple]): Source, number of its files, path, and what is wrong with it in a line.
+        """Take note of files that were left out, given as `entries` holds them.
 
         Raises:
             InputError: They are more than `max_skipped` of their source.
         """
         for source, number, path, text in entries:
-            known = self.files.setdefault(source, [])
+            known = [entry[2] for entry in self.entries if entry[0] == source]
             if path not in known:
-                known.append(path)
+                self.entries.append((source, number, path, text))
                 line = f'{hashed(path)} of {source}.' if self.private else f'({source}) {text}'
-                get_root_logger().warning(f'Skipped {line}')
-                check_share(source, known, number, self.share)
+                get_root_logger().warning(f'Skipped {_printable(line)}')
+                if self.share is not None:  # else what a run skipped that is now resumed without `skip`
+                    check_share(source, [*known, path], number, self.share)
 
     def gather(self):
         """Join what the processes left out; all of them must call it."""
-        if not torch.distributed.is_initialized():
-            return
-        all_files = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(all_files, self.files)
-        for files in all_files:
-            for source, paths in files.items():
-                known = self.files.setdefault(source, [])
-                known += [path for path in paths if path not in known]
+        if torch.distributed.is_initialized():
+            gathered = [None] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(gathered, self.entries)
+            self.collect(sum(gathered, []))
 
     def names(self):
         """Return the names of all files, or their hashes where the run is private."""
-        paths = sorted({path for paths in self.files.values() for path in paths})
-        return list(map(hashed, paths)) if self.private else paths
+        paths = sorted({entry[2] for entry in self.entries})
+        return [hashed(path) if self.private else _printable(path) for path in paths]
+
+
+def _printable(text):
+    """Return text of which names need not be UTF-8."""
+    return text.encode('utf-8', 'backslashreplace').decode()

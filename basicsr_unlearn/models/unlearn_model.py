@@ -231,7 +231,7 @@ class UnlearnModel(RestorationModel):
                 'rule': self.rule.state_dict(),
                 'divergence': self.divergence.state_dict(),
                 'before': self.reporter.before,
-                'skipped': self.run.skipped.files,
+                'skipped': self.run.skipped.entries,
                 'cost': cost,  # of all processes
                 'seconds': self.seconds,
                 'random': random,  # of each process
@@ -247,6 +247,6 @@ class UnlearnModel(RestorationModel):
         self.rule.load_state_dict(state['rule'])
         self.divergence.load_state_dict(state['divergence'])
         self.reporter.before = state['before']
-        self.run.skipped.files = state['skipped']
+        self.run.skipped.collect(state['skipped'])
         self.run.cost, self.seconds = state['cost'] / self.opt['world_size'], state['seconds']
         self.random = state['random']
