@@ -36,7 +36,6 @@ def test_a_whole_run(options, run, tmp_path):
         'seconds',
         'stopped_by',
         'reason',
-        'name',
         'cost',
         'cost_share',
         'memory',
