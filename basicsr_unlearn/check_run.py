@@ -109,7 +109,7 @@ def run(opt, names=False):
     """Do every test that does not depend on one that failed.
 
     Args:
-        opt (dict): The option tree as `compat.parse_unchecked` returns it; changed in place (paths are expanded).
+        opt (dict): The option tree as `parse_unchecked` returns it; changed in place (paths are expanded).
         names (bool): Show file names also where the option file is private. Default: False.
 
     Returns:

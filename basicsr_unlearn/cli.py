@@ -22,6 +22,7 @@ from basicsr_unlearn import (
     restore_folder,
 )
 from basicsr_unlearn.bench import add_command as add_bench
+from basicsr_unlearn.compat.reading import parse_unchecked
 from basicsr_unlearn.data import found
 from basicsr_unlearn.errors import Diverged, InputError
 from basicsr_unlearn.interruption import interruption
@@ -78,7 +79,7 @@ def check(options):
     is_train = 'train' in tree or 'train' in (tree.get('datasets') or {})
     option_tree.check_file(tree, f'-opt {options.opt}', is_train)
     with _command_line('basicsr check', options):
-        opt = compat.parse_unchecked(os.getcwd(), is_train)
+        opt = parse_unchecked(os.getcwd(), is_train)
     rows = check_run.run(opt, options.names)
     print(check_run.table(rows))
     return BAD_INPUT if any(result == 'error' for _, result, _ in rows) else OK

@@ -1,6 +1,6 @@
 """The look at all input before a run creates anything: options, files, pairs, pixels, weights.
 
-It runs inside BasicSR's `parse_options` (see compat.py), so that every way to start a run goes through it.
+It runs inside BasicSR's `parse_options` (see compat/reading.py), so that every way to start a run goes through it.
 """
 
 from copy import deepcopy

@@ -198,10 +198,6 @@ CASES = {
     'empty file': ('', ['holds no options']),
     'broken YAML': ('name: [a\nb: c', ['line 2', 'Not valid YAML']),
     'no section': (remove('train'), ['no section train']),
-    'workers that persist, and none': (
-        put('datasets:train:persistent_workers', True),
-        ['persistent_workers', 'num_worker_per_gpu'],
-    ),
     'misspelt in train': (put('train:warmup_itr', 3), ['warmup_itr', 'Did you mean warmup_iter?']),
     'misspelt in method': (put('train:method:retain_wieght', 1.0), ['retain_wieght', 'Did you mean retain_weight?']),
     'misspelt in stop': (put('train:stop:evry', 1), ['evry', 'Did you mean every?']),

@@ -1,8 +1,8 @@
 """A sampler that counts: every training sample of a run has a number, and the number says everything about it.
 
 BasicSR's EnlargedSampler shuffles by the epoch alone and starts the epoch again on resume. A data set with
-`counts_samples = True` gets this sampler instead (see compat.py): it is asked for sample 0, 1, 2, ..., and draws all
-its random numbers from `manual_seed` and that number.
+`counts_samples = True` gets this sampler instead (compat/reading.py): it is asked for sample 0, 1, 2, ..., and draws
+all its random numbers from `manual_seed` and that number.
 """
 
 import math
