@@ -13,6 +13,7 @@ from basicsr_unlearn.data.pairing import IMAGE_SUFFIXES
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.models import estimate
 from basicsr_unlearn.models.dry_run import peak_memory
+from basicsr_unlearn.models.inference import AT_ONCE
 from basicsr_unlearn.models.summary import markdown_table
 from basicsr_unlearn.network import build_network_g
 from basicsr_unlearn.preflight import option_tests
@@ -126,11 +127,10 @@ def run(opt, names=False):
         report.attempt(test, function, say=_say)
     sets = check_images.find(opt, report, unusable)
     check_images.read(sets, report)
-    task = ((opt.get('train') or {}).get('method') or {}).get('task', 'degradation')
-    check_images.report_duplicates(sets, task, report)
+    check_images.report_duplicates(sets, options.task_of(opt), report)
     net = report.attempt('network_g', build_network_g, opt.get('network_g'), say=_count)
     if net is not None:
-        for test, function in weight_tests(opt, net).items():
+        for test, function in (report.attempt('path', weight_tests, opt, net) or {}).items():
             report.attempt(test, function, say=_say)
         report.attempt('disk space', _check_disk, opt, net, sets, report)
         report.attempt('memory', _check_memory, opt, net, sets, baseline, report)
@@ -175,7 +175,7 @@ def _check_disk(opt, net, sets, report):
     """Compare what the run writes with what is free where it writes."""
     hidden = opt['is_train'] and options.is_private(opt)
     shown = [one for one in sets if one.measured and not (hidden and one.part == 'forget')]
-    pixels = {one.option: sum(_area(image) for image in one.side(-1).values()) for one in shown}
+    pixels = {one.option: sum(_area(image) for image in one.side(check_images.CLEAN).values()) for one in shown}
     parts = estimate.disk_bytes(opt, net, pixels)
     needed, free = sum(parts.values()), shutil.disk_usage(os.getcwd()).free
     text = ', '.join(f'{name} {_mib(size)}' for name, size in parts.items() if size) or 'a log'
@@ -219,11 +219,14 @@ def _check_memory(opt, net, sets, baseline, report):
 def _passes(opt, net, sets):
     """Return `{what: bytes}` of the largest image that is measured, and of a training step."""
     tiles = options.tile_options(opt)
-    sizes = [(image.height, image.width) for one in sets if one.measured for _, image in one.side(-1).values()]
+    images = [image for one in sets if one.measured for _, image in one.side(check_images.CLEAN).values()]
+    sizes = [(image.height, image.width) for image in images]
     largest = max(sizes or [(CROP, CROP)], key=lambda size: size[0] * size[1])
     multiple = tiles['multiple'] or getattr(net, 'size_multiple', getattr(net, 'window_size', 1))
     height, width = (-(-min(size, tiles['tile'] or size) // multiple) * multiple for size in largest)
-    found = {f'measuring {width}x{height} pixels': estimate.pass_bytes(net, 1, height, width, training=False)}
+    at_once = max(1, AT_ONCE // (height * width)) if tiles['tile'] else 1
+    measuring = estimate.pass_bytes(net, at_once, height, width, training=False)
+    found = {f'measuring {width}x{height} pixels': measuring}
     if opt['is_train']:
         images, size = estimate.images_in_step(opt), opt['datasets']['train']['gt_size']
         bf16 = opt['train'].get('amp') == 'bf16'

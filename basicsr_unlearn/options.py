@@ -195,9 +195,17 @@ def is_dry_run(opt):
 
 def is_private(opt):
     """Return whether forget pictures and names of files stay out of logs and reports, by default what the task says."""
-    private = (opt.get('logger') or {}).get('private')
-    task = ((opt.get('train') or {}).get('method') or {}).get('task', 'degradation')
-    return task != 'degradation' if private is None else private
+    private = _section(opt, 'logger').get('private')
+    return task_of(opt) != 'degradation' if private is None else private
+
+
+def task_of(opt):
+    """Return `train: method: task`, also of a tree that is not checked yet."""
+    return _section(_section(opt, 'train'), 'method').get('task', 'degradation')
+
+
+def _section(tree, key):
+    return tree[key] if isinstance(tree.get(key), dict) else {}
 
 
 def hashed(name):

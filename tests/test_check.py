@@ -213,7 +213,15 @@ def test_without_a_section(tree, check, tmp_path):
     assert rows['disk space'][0] == 'warning' and rows[f'{FORGET}: images'][0] == 'ok'
 
 
-def test_a_section_of_another_kind(tree, check):
+@pytest.mark.parametrize('path', ['train', 'train:method', 'logger', 'network_g', 'train:optim_g'])
+def test_a_section_that_is_none(path, tree, check, tmp_path):
+    put(path, 'NegGrad')(tree, tmp_path)
+    status, rows = check(tree)
+    assert status == 2 and rows['options'][0] == 'error'
+    assert rows['datasets: val_haze: images'][0] == rows[f'{FORGET}: images'][0] == 'ok'
+
+
+def test_a_list_of_sources(tree, check):
     tree['datasets']['train']['retain'] = [tree['datasets']['train']['retain']['rain']]
     status, rows = check(tree)
     assert status == 2 and results(rows, 'error') == {'options', 'datasets: train'}
