@@ -4,7 +4,6 @@ import argparse
 import os
 import shutil
 import sys
-from contextlib import contextmanager
 from importlib.metadata import entry_points
 from os import path as osp
 
@@ -12,20 +11,17 @@ from basicsr_unlearn import (
     __version__,
     check_run,
     checkpoint,
-    compat,
     full_disk,
     option_file,
     option_tree,
-    processes,
+    pipeline,
     purge_run,
     recipes,
     restore_folder,
 )
 from basicsr_unlearn.bench import add_command as add_bench
 from basicsr_unlearn.compat.reading import parse_unchecked
-from basicsr_unlearn.data import found
-from basicsr_unlearn.errors import Diverged, InputError
-from basicsr_unlearn.interruption import interruption
+from basicsr_unlearn.errors import Diverged, InputError, Lost
 from basicsr_unlearn.option_tables import PATH, check_values
 
 OK, FAILED, BAD_INPUT, DIVERGED = 0, 1, 2, 3
@@ -53,6 +49,8 @@ def main(argv=None):
         return _fail(_one_line(error), BAD_INPUT)
     except Diverged as error:
         return _fail(f'diverged: {error}', DIVERGED)
+    except Lost as error:
+        return _fail(error, FAILED)
     except OSError as error:
         if error.errno not in full_disk.REASONS:
             raise
@@ -63,14 +61,16 @@ def train(options):
     """Train or unlearn: run BasicSR's train_pipeline in the current directory."""
     from basicsr.train import train_pipeline
 
-    return _pipeline(train_pipeline, options)
+    pipeline.run(train_pipeline, options)
+    return OK
 
 
 def test(options):
     """Measure networks: run BasicSR's test_pipeline in the current directory."""
     from basicsr.test import test_pipeline
 
-    return _pipeline(test_pipeline, options)
+    pipeline.run(test_pipeline, options)
+    return OK
 
 
 def check(options):
@@ -78,7 +78,7 @@ def check(options):
     tree = option_file.read(options.opt, '-opt', options.force_yml)
     is_train = 'train' in tree or 'train' in (tree.get('datasets') or {})
     option_tree.check_file(tree, f'-opt {options.opt}', is_train)
-    with _command_line('basicsr check', options):
+    with pipeline.command_line('basicsr check', options):
         opt = parse_unchecked(os.getcwd(), is_train)
     rows = check_run.run(opt, options.names)
     print(check_run.table(rows))
@@ -144,42 +144,6 @@ def convert(options):
     """Write weights in another form: checkpoint.convert."""
     print(f'wrote {options.target}: {checkpoint.convert(options.source, options.target, options.param_key)}')
     return OK
-
-
-def _pipeline(pipeline, options):
-    shadow = compat.basicsr_is_shadowed()
-    if shadow:
-        print(f'basicsr: note: {shadow} is used instead of the installed BasicSR.', file=sys.stderr)
-    arguments = ['--launcher', options.launcher]
-    arguments += ['--auto_resume'] * options.auto_resume + ['--debug'] * options.debug
-    command = f'basicsr {pipeline.__name__.removesuffix("_pipeline")}'
-    fine = False
-    try:
-        with _command_line(command, options, *arguments), interruption.guard():
-            pipeline(os.getcwd())
-        fine = True
-    except (SystemExit, Diverged):  # on all processes
-        fine = True
-        raise
-    except RuntimeError as error:
-        if not processes.is_loss(error):
-            raise
-        return _fail(processes.lost(), FAILED)
-    finally:
-        found.drop()
-        processes.leave(fine)
-    return OK
-
-
-@contextmanager
-def _command_line(command, options, *arguments):
-    """Put `-opt`, arguments and `--force_yml` where BasicSR looks for them; it writes the command line down, too."""
-    forced = ['--force_yml', *options.force_yml] if options.force_yml else []
-    saved, sys.argv = sys.argv, [command, '-opt', options.opt, *arguments, *forced]
-    try:
-        yield
-    finally:
-        sys.argv = saved
 
 
 def _one_line(error):

@@ -1,4 +1,4 @@
-"""The two ways a run ends badly, each with its exit status."""
+"""The ways a run ends badly, each with its exit status."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,7 @@ class InputError(ValueError):
 
 class Diverged(RuntimeError):
     """A loss, gradient or weight is no longer finite. Exit status 3."""
+
+
+class Lost(RuntimeError):
+    """Another process of the run is gone, and this one cannot go on. Exit status 1."""
