@@ -29,9 +29,9 @@ from basicsr_unlearn.options import (
     check_name,
     check_numbers,
     skipped_share,
-    stop_options,
     tile_options,
 )
+from basicsr_unlearn.stop_options import stop_options
 
 
 def is_ours(opt):

@@ -7,6 +7,7 @@ from basicsr_unlearn import checkpoint, full_disk, manifest, options
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.methods import method_class, method_options
 from basicsr_unlearn.network import build_network_g
+from basicsr_unlearn.stop_options import stop_options
 
 
 def check_network(opt):
@@ -55,7 +56,7 @@ def _check_weights(opt, net, name, option):
 def _check_cost(opt):
     oracle = opt['path'].get('pretrain_network_oracle')
     cost = opt['train'].get('oracle_cost') or ((manifest.read_entry(oracle) or {}) if oracle else {}).get('cost')
-    if options.stop_options(opt['train']).max_cost_share and not cost:
+    if stop_options(opt['train']).max_cost_share and not cost:
         raise InputError(
             'train: stop: max_cost_share: the cost of the oracle is not known. Set train: oracle_cost: iterations x '
             'images of an iteration x 3.'

@@ -25,7 +25,7 @@ import basicsr.train
 from basicsr_unlearn import checkpoint, cli, compat, option_tables, preflight
 from basicsr_unlearn.methods import METHOD_REGISTRY
 from basicsr_unlearn.metrics.chosen import ChosenMetric
-from basicsr_unlearn.options import StopOptions
+from basicsr_unlearn.stop_options import StopOptions
 
 LONGEST = 420  # characters of a message, with what stands before it
 SECONDS = 60  # of one case, after which it hangs

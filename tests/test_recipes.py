@@ -5,7 +5,7 @@ from basicsr_unlearn import option_file, recipes
 from basicsr_unlearn.cli import main
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.methods import METHOD_REGISTRY, method_options
-from basicsr_unlearn.options import stop_options
+from basicsr_unlearn.stop_options import stop_options
 
 BASE = """# a remark
 name: mine  # another

@@ -4,7 +4,7 @@ import pytest
 
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.models.stop_rule import StopRule
-from basicsr_unlearn.options import StopOptions, level_in_db, stop_options
+from basicsr_unlearn.stop_options import StopOptions, level_in_db, stop_options
 
 ORIGINAL = {'forget': 20.0, 'retain/rain': 30.0, 'retain/noise': 28.0}
 

@@ -7,7 +7,7 @@ import torch
 
 from basicsr_unlearn.attacks.targets import psnr
 from basicsr_unlearn.models.inference import measuring
-from basicsr_unlearn.options import level_in_db
+from basicsr_unlearn.stop_options import level_in_db
 
 
 class Probes:

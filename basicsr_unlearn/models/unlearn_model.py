@@ -19,7 +19,7 @@ from basicsr_unlearn.models.restoration_model import RestorationModel
 from basicsr_unlearn.models.run import Run
 from basicsr_unlearn.models.stop_rule import Probes, StopRule
 from basicsr_unlearn.models.tensorboard import log_probes
-from basicsr_unlearn.options import stop_options
+from basicsr_unlearn.stop_options import stop_options
 
 
 @MODEL_REGISTRY.register()
