@@ -48,8 +48,10 @@ def images_in(path):
         return [cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) for content in stored]
     if path.name == 'data.mdb':
         with lmdb.open(str(path.parent), readonly=True, lock=False) as store, store.begin() as transaction:
-            contents = [content for _, content in transaction.cursor() if len(content) == 2 * 2 * 3 * PATCH**2]
-        pairs = [np.frombuffer(content, np.float16).reshape(2, 3, PATCH, PATCH) for content in contents]
+            contents = [
+                bytes(content) for _, content in transaction.cursor() if len(content) == 8 + 2 * 2 * 3 * PATCH**2
+            ]
+        pairs = [np.frombuffer(content[8:], np.float16).reshape(2, 3, PATCH, PATCH) for content in contents]
         return [image.transpose(1, 2, 0)[..., ::-1].astype(np.float32) for pair in pairs for image in pair]
     return []
 
@@ -133,6 +135,7 @@ def write_entries(outside, name='tiny'):
     metrics = {'psnr': {'type': 'calculate_psnr'}, 'ssim': {'type': 'calculate_ssim'}}
     known = {'version': '1', 'name': name, 'method': 'NegGrad', 'task': 'degradation', 'stopped_by': 'total_iter'}
     numbers = dict.fromkeys(('iterations', 'kept_iteration', 'seconds', 'memory', 'cost', 'cost_share'), 1)
+    known['reason'] = None
     write_summary({**known, **numbers, 'metrics': metrics, 'sets': sets, 'leftovers': outside}, 'experiments/tiny')
 
 
