@@ -15,7 +15,7 @@ def check_network(opt):
     net = build_network_g(opt.get('network_g'))
     for test in weight_tests(opt, net).values():
         test()
-    if opt['is_train']:
+    if opt['path'].get('experiments_root'):
         full_disk.check_room(opt['path']['experiments_root'], net)
 
 

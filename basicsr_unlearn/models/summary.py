@@ -94,10 +94,6 @@ def to_markdown(summary):
     )
 
 
-def _because(reason):
-    return f' ({reason})' if reason else ''
-
-
 def _protocol(metrics):
     """Say by which functions the table was measured, unless they are BasicSR's."""
     kinds = [metrics[name]['type'] for name in ('psnr', 'ssim')]
