@@ -56,7 +56,8 @@ def atomic(path, write):
         write(temporary)
         _flush(temporary)
         os.replace(temporary, path)
-        _flush(osp.dirname(path) or '.')  # the new name
+        with suppress(OSError):  # some network disks cannot
+            _flush(osp.dirname(path) or '.')  # the new name
     except Exception as error:
         reason = error
         while reason and not isinstance(reason, OSError):  # torch.save's own complaint follows that of the file
@@ -71,8 +72,10 @@ def atomic(path, write):
 
 def _flush(path):
     descriptor = os.open(path, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_weights(path, option, param_key='params', fallback=False, known=()):

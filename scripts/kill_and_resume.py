@@ -55,7 +55,6 @@ class Job:
             self.process = subprocess.Popen(
                 command, cwd=home, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
-        self.started = time.time()
 
     def files(self):
         """Return the saved files and those being saved, each with the time of its last change."""

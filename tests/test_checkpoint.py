@@ -190,6 +190,14 @@ def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
     assert torch.load(path) == {'a': 1} and os.listdir(tmp_path) == ['w.pth']
 
 
+def test_file_and_name_are_flushed_to_disk(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(os, 'fsync', lambda descriptor: flushed.append(os.readlink(f'/proc/self/fd/{descriptor}')))
+    path = str(tmp_path / 'w.pth')
+    checkpoint.atomic_save({'a': 1}, path)
+    assert flushed == [f'{path}.{os.getpid()}.tmp', str(tmp_path)]
+
+
 def test_manifest_guards_the_file(tmp_path):
     path = str(tmp_path / 'w.safetensors')
     save_file({'a': torch.zeros(1)}, path)
