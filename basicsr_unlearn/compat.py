@@ -17,7 +17,7 @@ import torch
 checks = []  # called with every parsed option tree before anything is created; preflight.py adds itself
 _tb_writers = []
 _shims = []
-_forced = []  # the entries of --force_yml, while BasicSR reads the option file
+_checked = []  # what the option file holds, `--force_yml` included, while BasicSR asks for it
 OPTIMIZERS = ('Adadelta', 'Adagrad', 'Adam', 'AdamW', 'Adamax', 'NAdam', 'RAdam', 'RMSprop', 'Rprop', 'SGD', 'ASGD')
 
 
@@ -214,7 +214,7 @@ def _ordered_yaml(original):
     """PyYAML's full loader runs code that an option file names, and takes 1e-4 for text."""
     from basicsr_unlearn.option_file import Loader
 
-    return functools.partial(Loader, forced=tuple(_forced)), original()[1]
+    return functools.partial(Loader, known=_checked[-1] if _checked else None), original()[1]
 
 
 @_shim('parse_options', 'basicsr.utils.options', 'basicsr.train', 'basicsr.test')
@@ -231,11 +231,11 @@ def _parse_options(original, root_path, is_train=True):
         return original(root_path, is_train=is_train)  # ends with a word about the command line
     tree = option_file.read(found.opt, '-opt', found.force_yml)
     option_tree.check_file(tree, f'-opt {found.opt}', is_train)
-    saved, sys.argv, _forced[:] = sys.argv, option_file.without_force(found), found.force_yml
+    saved, sys.argv, _checked[:] = sys.argv, option_file.without_force(found), [tree]
     try:
         opt, args = original(root_path, is_train=is_train)
     finally:
-        sys.argv, _forced[:] = saved, []
+        sys.argv, _checked[:] = saved, []
     check_outside('-opt', found.opt, opt['path'].get('experiments_root'))
     prepare(opt, args.debug)
     for check in checks:
