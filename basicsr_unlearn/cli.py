@@ -79,7 +79,7 @@ def check(options):
     is_train = 'train' in tree or 'train' in (tree.get('datasets') or {})
     option_tree.check_file(tree, f'-opt {options.opt}', is_train)
     with pipeline.command_line('basicsr check', options):
-        opt = parse_unchecked(os.getcwd(), is_train)
+        opt = parse_unchecked(os.getcwd(), is_train, tree)
     rows = check_run.run(opt, options.names)
     print(check_run.table(rows))
     return BAD_INPUT if any(result == 'error' for _, result, _ in rows) else OK

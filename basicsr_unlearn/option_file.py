@@ -43,12 +43,11 @@ _Forced.add_implicit_resolver(BOOL, re.compile(r'(true|false)$', re.IGNORECASE),
 
 
 class Loader:
-    """What `yaml.load` takes for a loader: reads an option file and changes it by `--force_yml`."""
+    """What `yaml.load` takes for a loader; gives what is known of a file that has been checked, or reads it."""
 
-    def __init__(self, stream, forced=()):
-        self.tree = parse(stream if isinstance(stream, str) else stream.read(), getattr(stream, 'name', 'YAML'))
-        for entry in forced:
-            force(self.tree, entry)
+    def __init__(self, stream, known=None):
+        text = stream if isinstance(stream, str) else stream.read()
+        self.tree = known or parse(text, getattr(stream, 'name', 'YAML'))
 
     def get_single_data(self):
         return self.tree

@@ -31,7 +31,22 @@ LONGEST = 420  # characters of a message, with what stands before it
 SECONDS = 60  # of one case, after which it hangs
 DUMPER = getattr(yaml, 'CSafeDumper', yaml.SafeDumper)
 NUMBERS = [0, 1, -1, 3, 0.5, -0.5, 1e-4, 1e30, -1e308, 2**31, 2**63, 10**40, 10**9, float('nan'), float('inf')]
-WORDS = ['', ' ', '~', 'None', 'x', '1e-4', 'true', '..', '../../x', '/etc/passwd', '.hidden', '~root', 'a/b', 'ä ö €']
+WORDS = [
+    '',
+    ' ',
+    '~',
+    'None',
+    'x',
+    '1e-4',
+    'true',
+    '..',
+    '../../x',
+    '/etc/passwd',
+    '.hidden',
+    '~nobody',
+    'a/b',
+    'ä ö €',
+]
 WORDS += ['\x00', '\x1b[31m', 'a\nb', '\u202e', '🎈', '${NO_SUCH}', '${', '{0.__class__}', '{:>999999999}']
 WORDS += [
     'UnlearnModel',

@@ -10,7 +10,7 @@ import torch
 from basicsr_unlearn import compat
 from basicsr_unlearn.compat.shims import shim
 
-_forced = []  # the entries of --force_yml, while BasicSR reads the option file
+_checked = []  # what the option file holds, `--force_yml` included, while BasicSR asks for it
 
 
 @shim('ordered_yaml', 'basicsr.utils.options')
@@ -18,7 +18,7 @@ def _ordered_yaml(original):
     """PyYAML's full loader runs code that an option file names, and takes 1e-4 for text."""
     from basicsr_unlearn.option_file import Loader
 
-    return functools.partial(Loader, forced=tuple(_forced)), original()[1]
+    return functools.partial(Loader, known=_checked[-1] if _checked else None), original()[1]
 
 
 @shim('parse_options', 'basicsr.utils.options', 'basicsr.train', 'basicsr.test')
@@ -37,7 +37,7 @@ def _parse_options(original, root_path, is_train=True):
     tree = option_file.read(found.opt, '-opt', found.force_yml)
     option_tree.check_file(tree, f'-opt {found.opt}', is_train)
     interruption.handle()
-    opt, args = _parse(original, root_path, is_train, found)
+    opt, args = _parse(original, root_path, is_train, found, tree)
     check_outside('-opt', found.opt, opt['path'].get('experiments_root'))
     prepare(opt, args.debug)
     for check in compat.checks:
@@ -45,24 +45,24 @@ def _parse_options(original, root_path, is_train=True):
     return opt, args
 
 
-def _parse(original, root_path, is_train, found):
-    """Let BasicSR parse the command line without `--force_yml`, which the loader of the file takes care of."""
+def _parse(original, root_path, is_train, found, tree):
+    """Let BasicSR parse the command line without `--force_yml`, and take what the file holds from `tree`."""
     from basicsr_unlearn import option_file
 
-    saved, sys.argv, _forced[:] = sys.argv, option_file.without_force(found), found.force_yml
+    saved, sys.argv, _checked[:] = sys.argv, option_file.without_force(found), [tree]
     try:
         return original(root_path, is_train=is_train)
     finally:
-        sys.argv, _forced[:] = saved, []
+        sys.argv, _checked[:] = saved, []
 
 
-def parse_unchecked(root_path, is_train):
-    """Return BasicSR's option tree by sys.argv as the file says it: nothing checked, expanded or printed."""
+def parse_unchecked(root_path, is_train, tree):
+    """Return BasicSR's option tree by sys.argv and what the file holds: nothing checked, expanded or printed."""
     from basicsr.utils import options
     from basicsr_unlearn import option_file
 
     with contextlib.redirect_stdout(io.StringIO()):
-        return _parse(options.parse_options.__wrapped__, root_path, is_train, option_file.arguments())[0]
+        return _parse(options.parse_options.__wrapped__, root_path, is_train, option_file.arguments(), tree)[0]
 
 
 @shim('EnlargedSampler', 'basicsr.data.data_sampler', 'basicsr.train')
