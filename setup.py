@@ -40,7 +40,7 @@ setup(
         'setuptools<81',  # tb-nightly imports pkg_resources, which newer ones no longer have
     ],
     extras_require={
-        'test': ['pytest', 'hypothesis', 'ruff'],
+        'test': ['pytest', 'pytest-xdist', 'hypothesis', 'ruff'],
         'report': ['matplotlib'],
         'eval': ['torchmetrics>=1.0'],  # LPIPS; what else it needs is required above
         'lora': ['peft'],

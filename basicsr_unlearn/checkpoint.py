@@ -1,16 +1,15 @@
 """Reading and writing weights: .pth and .ckpt without running code from them, .safetensors, the zoo's manifest."""
 
 import hashlib
-import os
 import pickle
 import re
-from contextlib import suppress
 from os import path as osp
 
 import torch
 from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 
+from basicsr_unlearn.atomic import atomic_save, atomic_write
 from basicsr_unlearn.errors import InputError
 
 ZOO = osp.join(osp.dirname(__file__), 'zoo')
@@ -22,60 +21,6 @@ LIGHTNING = {'pytorch-lightning_version': '2.0.1'}  # the published one; readers
 def resolve(path):
     """Return the file behind a path: `zoo:NAME` is a file of this package, everything else is itself."""
     return osp.join(ZOO, path[4:]) if path.startswith('zoo:') else path
-
-
-def atomic_save(content, path):
-    """Write with torch.save: `path` is old or new, never half."""
-
-    def write(temporary):
-        with open(temporary, 'wb') as file:  # torch, handed a name, hides the reason of a failure
-            torch.save(content, file)
-
-    atomic(path, write)
-
-
-def atomic_write(content, path):
-    """Write text or bytes as `atomic_save` does."""
-    content = content.encode() if isinstance(content, str) else content
-
-    def write(temporary):
-        with open(temporary, 'wb') as file:
-            file.write(content)
-
-    atomic(path, write)
-
-
-def atomic(path, write):
-    """Let `write` make a temporary file beside `path`, flush it to disk and rename it: `path` is old or new.
-
-    Raises:
-        OSError: It cannot be written; `filename` is `path`, which is as it was before.
-    """
-    temporary = f'{path}.{os.getpid()}.tmp'
-    try:
-        write(temporary)
-        _flush(temporary)
-        os.replace(temporary, path)
-        with suppress(OSError):  # some network disks cannot
-            _flush(osp.dirname(path) or '.')  # the new name
-    except Exception as error:
-        reason = error
-        while reason and not isinstance(reason, OSError):  # torch.save's own complaint follows that of the file
-            reason = reason.__context__
-        if reason is None:
-            raise
-        raise OSError(reason.errno, reason.strerror or str(reason), path) from error
-    finally:
-        with suppress(OSError):
-            os.remove(temporary)
-
-
-def _flush(path):
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_weights(path, option, param_key='params', fallback=False, known=()):
@@ -247,19 +192,3 @@ def sha256(path):
     """Return the sha256 of a file as a hexadecimal string."""
     with open(path, 'rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
-
-
-def remove_half_written(folder):
-    """Remove the temporary files of `atomic` that a killed process has left in a folder."""
-    for name in os.listdir(folder):
-        if re.fullmatch(r'.+\.\d+\.tmp', name):
-            os.remove(osp.join(folder, name))
-
-
-def remove_old(folder, start, end, keep):
-    """Remove all but the newest `keep` files START<iteration>END of a folder; `keep` None or 0 removes none."""
-    if not keep:
-        return
-    numbers = [name[len(start) : -len(end)] for name in os.listdir(folder) if name.endswith(end)]
-    for number in sorted((n for n in numbers if n.isdigit()), key=int)[:-keep]:
-        os.remove(osp.join(folder, f'{start}{number}{end}'))

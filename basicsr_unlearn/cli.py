@@ -148,7 +148,7 @@ def convert(options):
 
 def _one_line(error):
     """Return an error's own line without what a data loader's worker adds, its middle left out where it is long."""
-    text = str(error).split(f'{InputError.__module__}.{InputError.__name__}: ')[-1]
+    text = str(error).split(f'{type(error).__module__}.{type(error).__qualname__}: ')[-1]
     text = ' '.join(''.join(sign if sign.isprintable() else ' ' for sign in text).split())
     return text if len(text) <= LONGEST else f'{text[: LONGEST - 155]} ... {text[-150:]}'
 

@@ -7,7 +7,7 @@ from tensorboard.backend.event_processing.event_file_loader import RawEventFileL
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from basicsr_unlearn.checkpoint import atomic
+from basicsr_unlearn.atomic import atomic
 
 
 def find(folder):

@@ -33,8 +33,8 @@ def check_room(folder, net):
 def explain(error):
     """Return the line for an OSError of `REASONS`."""
     return (
-        f'{error.filename or os.getcwd()}: cannot be written: {error.strerror}. What was saved before is whole. Make '
-        'room, or make it writable; then the same command goes on (train: with --auto_resume).'
+        f'{error.filename or os.getcwd()}: cannot be read or written: {error.strerror}. What was saved before is '
+        'whole. Make room, or mend its rights; then the same command goes on (train: with --auto_resume).'
     )
 
 

@@ -1,5 +1,7 @@
 """SIGTERM and SIGINT: a run ends with status 4, during training after the iteration and with everything saved."""
 
+import functools
+import multiprocessing.util
 import os
 import signal
 from contextlib import contextmanager
@@ -58,6 +60,18 @@ class Interruption:
 
 
 interruption = Interruption()  # of this process
+
+
+@functools.cache
+def end_workers_at_exit():
+    """Kill the workers of data loaders when this process ends: Python asks them with a signal that they ignore."""
+    multiprocessing.util.Finalize(None, _kill_workers, exitpriority=100)
+
+
+def _kill_workers():
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
 
 
 def leave_to_parent():

@@ -8,7 +8,9 @@ from os import path as osp
 
 from basicsr_unlearn import event_files
 from basicsr_unlearn.checkpoint import ZOO, resolve
-from basicsr_unlearn.data.pairing import find_images, find_pairs, is_lmdb
+from basicsr_unlearn.data.found import Singles
+from basicsr_unlearn.data.pairing import is_lmdb
+from basicsr_unlearn.data.sources import images_of, pairs_of
 from basicsr_unlearn.option_tree import SETS
 
 KINDS = {  # kind: what it is called, why it is listed
@@ -27,7 +29,6 @@ KINDS = {  # kind: what it is called, why it is listed
 OUTSIDE = ('original', 'forget_lmdb', 'forget_data')
 ARCHIVED = r'_archived_\d{8}_\d{6}'  # as BasicSR renames a folder
 LISTABLE = (None, 'PairedImageDataset', *SETS)  # types of sections whose images can be listed; a source has none
-OPTION = 'datasets'
 
 
 def inside(root, name, sets):
@@ -82,9 +83,9 @@ def outside(opt):
     file = osp.realpath(resolve(original))
     name = f'zoo:{osp.basename(file)}' if osp.dirname(file) == osp.realpath(ZOO) else file
     found = {name: _entry(name, 'original', _size(file))}
-    retained = {root for section in _sections(opt, 'retain') for root in _roots(section).values()}
-    for section in _sections(opt, 'forget'):
-        images, listed = _images(section), section.get('file_list')
+    retained = {root for section in _sections(opt, 'retain').values() for root in _roots(section).values()}
+    for option, section in _sections(opt, 'forget').items():
+        images, listed = _images(option, section), section.get('file_list')
         for root in _roots(section).values():
             if is_lmdb(section):
                 kind = 'forget_data' if listed or root in retained else 'forget_lmdb'
@@ -104,11 +105,12 @@ def is_removable(entry):
 
 def forgotten_sets(opt):
     """Return the names of the validation sets that show forgotten images: by their role, or as they read its files."""
-    forget = _images(opt['datasets']['train']['forget'])
+    forget = _images('datasets: train: forget', opt['datasets']['train']['forget'])
     return [
         section['name']
         for key, section in opt['datasets'].items()
-        if key.split('_')[0] == 'val' and (section['role'] == 'forget' or forget & _images(section))
+        if key.split('_')[0] == 'val'
+        and (section['role'] == 'forget' or forget & _images(f'datasets: {section["name"]}', section))
     ]
 
 
@@ -164,18 +166,23 @@ def _is_dry_run(folder):
 
 
 def _size(path):
-    """Return the bytes of a file, or of all files of a folder; a link counts as itself."""
+    """Return the bytes of a file, or of all files of a folder; a link counts as itself, and what is gone not at all."""
+    if not osp.lexists(path):
+        return 0
     if osp.islink(path) or not osp.isdir(path):
         return os.lstat(path).st_size
     return sum(os.lstat(osp.join(place, name)).st_size for place, _, names in os.walk(path) for name in names)
 
 
 def _sections(opt, role):
-    """Return the sections of one role, those of training first."""
-    train = opt['datasets']['train']
-    sources = [train['forget']] if role == 'forget' else list((train.get('retain') or {}).values())
+    """Return `{option: section}` of one role, those of training first, named as the data sets name them."""
+    train, option = opt['datasets']['train'], 'datasets: train'
+    if role == 'forget':
+        found = {f'{option}: forget': train['forget']}
+    else:
+        found = {f'{option}: retain: {name}': section for name, section in (train.get('retain') or {}).items()}
     sets = [section for key, section in opt['datasets'].items() if key.split('_')[0] == 'val']
-    return sources + [section for section in sets if section['role'] == role]
+    return found | {f'datasets: {section["name"]}': section for section in sets if section['role'] == role}
 
 
 def _roots(section):
@@ -183,14 +190,14 @@ def _roots(section):
     return {key: osp.realpath(section[key]) for key in ('dataroot_lq', 'dataroot_gt') if section.get(key)}
 
 
-def _images(section):
+def _images(option, section):
     """Return the images of a section as paths: of files, or of keys below their LMDB. Empty where nothing is read."""
     roots = _roots(section)
     if section.get('type') not in LISTABLE or 'dataroot_gt' not in roots:
         return set()
-    pairs = find_pairs(OPTION, section) if len(roots) == 2 else [(path,) for path in find_images(OPTION, section)]
+    samples = pairs_of(option, section) if len(roots) == 2 else Singles(images_of(option, section))
     found = set()
-    for pair in pairs:
+    for pair in samples:
         for (key, root), path in zip(roots.items(), pair, strict=True):
             found.add(osp.join(root, path if is_lmdb(section) else osp.relpath(path, section[key])))
     return found

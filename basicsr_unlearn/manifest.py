@@ -3,7 +3,8 @@
 import json
 from os import path as osp
 
-from basicsr_unlearn.checkpoint import atomic_write, resolve, sha256
+from basicsr_unlearn.atomic import atomic_write
+from basicsr_unlearn.checkpoint import resolve, sha256
 from basicsr_unlearn.errors import InputError
 
 

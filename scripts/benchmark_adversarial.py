@@ -18,9 +18,9 @@ import torch
 
 import basicsr_unlearn  # noqa: F401
 from basicsr_unlearn.archs.promptir_arch import PromptIR
+from basicsr_unlearn.atomic import atomic_save
 from basicsr_unlearn.attacks.examples import attack
 from basicsr_unlearn.attacks.targets import TARGETS
-from basicsr_unlearn.checkpoint import atomic_save
 from basicsr_unlearn.methods import Batch
 from basicsr_unlearn.models.unlearn_model import UnlearnModel
 

@@ -26,7 +26,7 @@ from basicsr.data import build_dataloader, build_dataset
 from basicsr.data.data_sampler import EnlargedSampler
 from basicsr.data.prefetch_dataloader import CPUPrefetcher
 from basicsr_unlearn.archs.promptir_arch import PromptIR
-from basicsr_unlearn.checkpoint import atomic_save
+from basicsr_unlearn.atomic import atomic_save
 from basicsr_unlearn.data.degradations import Haze
 from basicsr_unlearn.data.lmdb_files import write_lmdb
 from basicsr_unlearn.data.scenes import draw_scene

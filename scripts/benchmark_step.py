@@ -17,7 +17,7 @@ from peak_memory import peak_alone, peak_of_this_process
 
 import basicsr_unlearn  # noqa: F401
 from basicsr.models.sr_model import SRModel
-from basicsr_unlearn.checkpoint import atomic_save
+from basicsr_unlearn.atomic import atomic_save
 from basicsr_unlearn.models.unlearn_model import UnlearnModel
 
 KINDS = ('SRModel', 'target: gt', 'target: original')

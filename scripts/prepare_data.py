@@ -21,7 +21,7 @@ from typing import NamedTuple
 from PIL import Image
 
 import basicsr_unlearn  # noqa: F401
-from basicsr_unlearn.checkpoint import atomic_write
+from basicsr_unlearn.atomic import atomic_write
 from basicsr_unlearn.data.lmdb_files import write_lmdb
 from basicsr_unlearn.data.pairing import find_images, find_pairs, list_images, match_names, stem_of
 from basicsr_unlearn.errors import InputError

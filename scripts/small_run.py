@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import yaml
 
-from basicsr_unlearn.checkpoint import atomic_save
+from basicsr_unlearn.atomic import atomic_save
 from basicsr_unlearn.data.scenes import draw_scene
 
 OPTIONS = """

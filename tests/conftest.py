@@ -27,7 +27,7 @@ NET = {'type': 'PromptIR', 'dim': 8, 'num_blocks': [1, 1, 1, 1], 'num_refinement
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
-    torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', 2)))
+    torch.set_num_threads(1)  # two tests run at the same time
 
 
 def make_net(seed=5):

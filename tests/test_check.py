@@ -213,7 +213,7 @@ def test_without_a_section(tree, check, tmp_path):
     assert rows['disk space'][0] == 'warning' and rows[f'{FORGET}: images'][0] == 'ok'
 
 
-@pytest.mark.parametrize('path', ['train', 'train:method', 'logger', 'network_g', 'train:optim_g'])
+@pytest.mark.parametrize('path', ['train:method', 'network_g', 'train:optim_g'])
 def test_a_section_that_is_none(path, tree, check, tmp_path):
     put(path, 'NegGrad')(tree, tmp_path)
     status, rows = check(tree)

@@ -13,6 +13,7 @@ from conftest import make_net
 from safetensors.torch import save_file
 
 from basicsr_unlearn import checkpoint, manifest
+from basicsr_unlearn.atomic import atomic_save
 from basicsr_unlearn.cli import main
 from basicsr_unlearn.errors import InputError
 
@@ -176,7 +177,7 @@ def test_misfits_are_named(tmp_path):
 
 def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
     path = str(tmp_path / 'w.pth')
-    checkpoint.atomic_save({'a': 1}, path)
+    atomic_save({'a': 1}, path)
 
     def disk_full(content, file):
         file.write(b'half')
@@ -184,7 +185,7 @@ def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoint.torch, 'save', disk_full)
     with pytest.raises(OSError, match='No space left') as error:
-        checkpoint.atomic_save({'a': 2}, path)
+        atomic_save({'a': 2}, path)
     assert error.value.filename == path
     monkeypatch.undo()
     assert torch.load(path) == {'a': 1} and os.listdir(tmp_path) == ['w.pth']
@@ -194,7 +195,7 @@ def test_file_and_name_are_flushed_to_disk(tmp_path, monkeypatch):
     flushed = []
     monkeypatch.setattr(os, 'fsync', lambda descriptor: flushed.append(os.readlink(f'/proc/self/fd/{descriptor}')))
     path = str(tmp_path / 'w.pth')
-    checkpoint.atomic_save({'a': 1}, path)
+    atomic_save({'a': 1}, path)
     assert flushed == [f'{path}.{os.getpid()}.tmp', str(tmp_path)]
 
 

@@ -16,6 +16,7 @@ from conftest import latest
 from basicsr.models.base_model import BaseModel
 from basicsr.utils import get_root_logger
 from basicsr_unlearn import checkpoint, compat
+from basicsr_unlearn.atomic import atomic_save
 from basicsr_unlearn.attacks.adversarial_cache import AdversarialCache
 from basicsr_unlearn.cli import main
 from basicsr_unlearn.models import reporter
@@ -198,7 +199,7 @@ def test_pictures(options, run, disk, monkeypatch, capfd):
     when(monkeypatch, reporter.Reporter, 'report', 1, lambda: fill(disk))
     status, _ = run(options)
     last = capfd.readouterr().err.strip().splitlines()[-1]
-    assert status == 1 and re.search(r'haze_\d+_4.png: cannot be written', last) and FULL in last
+    assert status == 1 and re.search(r'haze_\d+_4.png: cannot be read or written', last) and FULL in last
     assert not list(disk.rglob('*.png'))
 
 
@@ -220,11 +221,11 @@ def test_a_read_only_disk_before_anything_is_written(options, run, disk, capfd):
 def test_a_limit_on_the_size_of_files(tmp_path):
     """Without a disk of its own: the limit stops the writing in the middle of the file."""
     path = str(tmp_path / 'w.pth')
-    checkpoint.atomic_save({'a': torch.zeros(10)}, path)
+    atomic_save({'a': torch.zeros(10)}, path)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 18, limits[1]))
     try:
-        for save in (checkpoint.atomic_save, checkpoint.save_safetensors):
+        for save in (atomic_save, checkpoint.save_safetensors):
             with pytest.raises(OSError) as error:
                 save({'a': torch.ones(1 << 20)}, path)
             assert (error.value.errno, error.value.filename) == (errno.EFBIG, path)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from basicsr_unlearn import checkpoint
 from basicsr_unlearn.archs.promptir_arch import PromptIR
+from basicsr_unlearn.atomic import atomic_save
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 RESTORE = """
@@ -29,7 +30,7 @@ def test_a_large_photograph_through_promptir(tmp_path):
     """Tiles bound the memory (1500x2001 pixels take eight minutes and 2.9 GiB); 9x9; a file in the authors' layout."""
     torch.manual_seed(0)
     weights = PromptIR().state_dict()
-    checkpoint.atomic_save({'params': weights}, tmp_path / 'w.pth')
+    atomic_save({'params': weights}, tmp_path / 'w.pth')
     checkpoint.convert(str(tmp_path / 'w.pth'), str(tmp_path / 'model.ckpt'))
     (tmp_path / 'in').mkdir()
     rng = np.random.default_rng(0)

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import basicsr.train
-from basicsr_unlearn import checkpoint, cli, compat, option_tables, preflight
+from basicsr_unlearn import checkpoint, cli, compat, option_tables, preflight_network
 from basicsr_unlearn.methods import METHOD_REGISTRY
 from basicsr_unlearn.metrics.chosen import ChosenMetric
 from basicsr_unlearn.stop_options import StopOptions
@@ -279,7 +279,7 @@ def check(status, errors):
 
 @pytest.fixture
 def stage(options, tmp_path, monkeypatch):
-    build, judge, load = preflight.build_network_g, ChosenMetric.try_out, checkpoint.load_into
+    build, judge, load = preflight_network.build_network_g, ChosenMetric.try_out, checkpoint.load_into
     small, passed = cache(lambda: build(NET)), set()
 
     def build_once(section):
@@ -298,7 +298,7 @@ def stage(options, tmp_path, monkeypatch):
     def train_pipeline(root):
         basicsr.train.parse_options(root, is_train=True)
 
-    monkeypatch.setattr(preflight, 'build_network_g', build_once)
+    monkeypatch.setattr(preflight_network, 'build_network_g', build_once)
     monkeypatch.setattr(checkpoint, 'load_into', load_once)
     monkeypatch.setattr(ChosenMetric, 'try_out', try_once)
     monkeypatch.setattr(cli, 'entry_points', lambda group: ())  # this package is loaded

@@ -314,8 +314,8 @@ def test_pairs_are_found_once_for_a_run(options, run, tmp_path, monkeypatch):
 
     options['train']['total_iter'] = 1
     assert run(options)[0] == 0
-    assert sorted(looked) == ['datasets: train: forget', 'datasets: train: retain: rain']
+    assert sorted(looked) == ['datasets: haze', 'datasets: train: forget', 'datasets: train: retain: rain']
     shutil.rmtree('experiments')
-    assert run(options)[0] == 0 and len(looked) == 4
+    assert run(options)[0] == 0 and len(looked) == 6
     build_dataset(options['datasets']['train'])
-    assert len(looked) == 6
+    assert len(looked) == 8

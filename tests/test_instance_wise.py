@@ -176,8 +176,8 @@ def test_an_attack_that_never_succeeds_is_an_error():
         ({'target': 'promt'}, 'train: method: target: promt is unknown. Did you mean prompt'),
         ({'norm': 'l1'}, 'train: method: norm: l1 is unknown'),
         ({'steps': 0}, 'train: method: steps: 0 must be a positive number'),
-        ({'eps_rms': -1}, 'train: method: eps_rms: -1.0 must be a positive number'),
-        ({'importance_weight': -1}, 'train: method: importance_weight: -1.0 must not be negative'),
+        ({'eps_rms': -1}, 'train: method: eps_rms: -1.0 must be at least 0'),
+        ({'importance_weight': -1}, 'train: method: importance_weight: -1.0 must be at least 0'),
     ],
 )
 def test_bad_options(options, words):

@@ -134,7 +134,7 @@ def test_unknown_values_are_refused(kind, key, value, section):
     else:
         del section['forget']
     section.update({'type': kind, key: value})
-    with pytest.raises(InputError, match=f'datasets: train: {key}: {value}'):
+    with pytest.raises(InputError, match=f"datasets: train: {key}: '?{value}"):
         check_data({'datasets: train': section})
 
 

@@ -5,7 +5,8 @@ import io
 import json
 from os import path as osp
 
-from basicsr_unlearn import __version__, checkpoint
+from basicsr_unlearn import __version__
+from basicsr_unlearn.atomic import atomic_write
 from basicsr_unlearn.models.summary import markdown_table
 
 COLUMNS = {
@@ -42,9 +43,9 @@ def write(bench, tables):
         'oracle_cost': bench.oracle_cost,
         'tables': tables,
     }
-    checkpoint.atomic_write(json.dumps(content, indent=1) + '\n', f'{stem}.json')
-    checkpoint.atomic_write(to_markdown(content), f'{stem}.md')
-    checkpoint.atomic_write(to_csv(tables), f'{stem}.csv')
+    atomic_write(json.dumps(content, indent=1) + '\n', f'{stem}.json')
+    atomic_write(to_markdown(content), f'{stem}.md')
+    atomic_write(to_csv(tables), f'{stem}.csv')
     try:
         from basicsr_unlearn.bench import plot
     except ImportError:

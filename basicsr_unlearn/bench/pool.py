@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from basicsr_unlearn import __version__, checkpoint
+from basicsr_unlearn.atomic import atomic_write
 
 NOT_SPEC = ('key', 'cost', 'folder', 'weights')  # of a job: where it is done and what it costs, not what it is
 
@@ -90,7 +91,7 @@ class Pool:
         return found['result'] if found['digest'] == digest(job) else None
 
     def _write(self, job, result):
-        checkpoint.atomic_write(json.dumps({'digest': digest(job), 'result': result}, indent=1), self._path(job))
+        atomic_write(json.dumps({'digest': digest(job), 'result': result}, indent=1), self._path(job))
 
 
 def digest(job):

@@ -77,6 +77,9 @@ def _sampler(original, dataset, num_replicas, rank, ratio=1):
 @shim('build_dataloader', 'basicsr.data', 'basicsr.train', 'basicsr.test')
 def _build_dataloader(original, dataset, dataset_opt, num_gpu=1, dist=False, sampler=None, seed=None):
     """A loader draws the seeds of its workers from torch's own generator: a resumed run would draw other numbers."""
+    from basicsr_unlearn.interruption import end_workers_at_exit
+
+    end_workers_at_exit()
     loader = original(dataset, dataset_opt, num_gpu, dist, sampler, seed)
     loader.generator = torch.Generator().manual_seed(seed or 0)
     return loader

@@ -14,7 +14,7 @@ class _TorchWithAtomicSave:
     """Everything of torch, except that `save` is atomic and remembers whether it failed."""
 
     def __init__(self):
-        from basicsr_unlearn.checkpoint import atomic_save
+        from basicsr_unlearn.atomic import atomic_save
 
         self._save, self.error = atomic_save, None
 

@@ -9,6 +9,7 @@ import io
 import re
 import struct
 import zlib
+from os import path as osp
 
 from PIL import Image
 
@@ -68,16 +69,23 @@ def check_file(path, pixels=False):
     Raises:
         ImageFault: As check_bytes, and for a file that is not there.
     """
+    _check_kind(path)
     return check_bytes(read_file(path), path, pixels) if pixels else _check_header(path, path)
 
 
 def read_file(path):
     """Return the bytes of a file; ImageFault says why it cannot be read."""
+    _check_kind(path)
     try:
         with open(path, 'rb') as file:
             return file.read()
     except OSError as error:
         raise unreadable(path, _reason(error)) from None
+
+
+def _check_kind(path):
+    if osp.exists(path) and not osp.isfile(path):  # a pipe would be waited for
+        raise unreadable(path, 'is no file')
 
 
 def check_bytes(content, name, pixels=False):

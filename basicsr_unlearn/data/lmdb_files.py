@@ -13,7 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from basicsr.utils import imfrombytes
-from basicsr_unlearn.checkpoint import atomic_write
+from basicsr_unlearn.atomic import atomic_write
 from basicsr_unlearn.data.image_header import check_bytes, read_file, unreadable
 from basicsr_unlearn.errors import InputError
 

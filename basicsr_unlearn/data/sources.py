@@ -79,7 +79,7 @@ class PairedSource:
     """Pairs of files: two folders, a `meta_info_file`, a `file_list`, or two LMDBs (pairing.py)."""
 
     def __init__(self, option, opt):
-        self.option, self.pairs = option, _pairs(option, opt)
+        self.option, self.pairs = option, pairs_of(option, opt)
         self.read_image = ImageReader(opt)
         self.files = len(self.pairs.first) + len(self.pairs.second)
 
@@ -95,12 +95,14 @@ class PairedSource:
 
 
 @kept
-def _pairs(option, opt):
+def pairs_of(option, opt):
+    """Return the pairs of a section, found once in a run."""
     return Pairs(find_pairs(option, opt))
 
 
 @kept
-def _images(option, opt):
+def images_of(option, opt):
+    """Return the clean images of a section, found once in a run."""
     return Names(find_images(option, opt))
 
 
@@ -109,7 +111,7 @@ class DegradedSource:
 
     def __init__(self, option, opt, forget=None):
         self.option = option
-        self.paths = Names(sorted(forget.pairs.second)) if forget else _images(option, opt)
+        self.paths = Names(sorted(forget.pairs.second)) if forget else images_of(option, opt)
         self.files = len(self.paths)
         self.read_image = forget.read_image if forget else ImageReader(opt)
         self.degrade = build_degradation(opt['degradation'])

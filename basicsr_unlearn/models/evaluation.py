@@ -10,7 +10,7 @@ import torch.distributed
 from tqdm import tqdm
 
 from basicsr.utils import tensor2img
-from basicsr_unlearn.checkpoint import atomic_write
+from basicsr_unlearn.atomic import atomic_write
 from basicsr_unlearn.data.image_header import check_bytes, read_file
 from basicsr_unlearn.data.pairing import stem_of
 from basicsr_unlearn.errors import InputError

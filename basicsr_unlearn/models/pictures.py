@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from basicsr_unlearn.checkpoint import atomic
+from basicsr_unlearn.atomic import atomic
 from basicsr_unlearn.data.image_header import (
     FORMATS,
     KINDS,

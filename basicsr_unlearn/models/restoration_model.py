@@ -10,7 +10,7 @@ import torch
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
-from basicsr_unlearn import checkpoint
+from basicsr_unlearn.atomic import remove_half_written, remove_old
 from basicsr_unlearn.checkpoint import load_into
 from basicsr_unlearn.data.skipped import Skipped
 from basicsr_unlearn.interruption import INTERRUPTED, interruption
@@ -107,14 +107,13 @@ class RestorationModel(SRModel):
         super().save(epoch, current_iter)
         keep = self.opt['logger'].get('keep_last')
         if self.opt['rank'] == 0 and current_iter != -1:  # older files hold more of what is to be forgotten
-            checkpoint.remove_old(self.opt['path']['models'], 'net_g_', '.pth', keep)
-            checkpoint.remove_old(self.opt['path']['training_states'], '', '.state', keep)
+            remove_old(self.opt['path']['models'], self.opt['path']['training_states'], keep)
 
     def resume_training(self, resume_state):
         super().resume_training(resume_state)
         if self.opt['rank'] == 0:
             for key in ('models', 'training_states', 'experiments_root'):
-                checkpoint.remove_half_written(self.opt['path'][key])
+                remove_half_written(self.opt['path'][key])
 
     def _tick(self, iteration):
         """In a debug run: time the iteration, and estimate the whole after the last."""

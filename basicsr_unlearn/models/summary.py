@@ -12,7 +12,8 @@ the oracle's; `leftovers` are what still holds the forgotten data (leftovers.py)
 
 import json
 
-from basicsr_unlearn import checkpoint, leftovers
+from basicsr_unlearn import leftovers
+from basicsr_unlearn.atomic import atomic_write
 
 COLUMNS = ('input', 'original', 'unlearned', 'oracle')
 HEADER = (
@@ -148,5 +149,5 @@ def _leftovers(summary):
 
 def write_summary(summary, folder):
     """Write both files into the experiment folder."""
-    checkpoint.atomic_write(json.dumps(summary, indent=2) + '\n', f'{folder}/unlearn_summary.json')
-    checkpoint.atomic_write(to_markdown(summary), f'{folder}/unlearn_summary.md')
+    atomic_write(json.dumps(summary, indent=2) + '\n', f'{folder}/unlearn_summary.json')
+    atomic_write(to_markdown(summary), f'{folder}/unlearn_summary.md')

@@ -8,7 +8,7 @@ from os import path as osp
 import torch
 
 from basicsr.utils.registry import MODEL_REGISTRY
-from basicsr_unlearn import checkpoint
+from basicsr_unlearn.atomic import atomic_save
 from basicsr_unlearn.errors import Diverged, InputError
 from basicsr_unlearn.interruption import REPORT, interruption
 from basicsr_unlearn.methods import build_method
@@ -237,7 +237,7 @@ class UnlearnModel(RestorationModel):
                 'random': random,  # of each process
             },
         }
-        checkpoint.atomic_save(state, osp.join(self.opt['path']['training_states'], f'{current_iter}.state'))
+        atomic_save(state, osp.join(self.opt['path']['training_states'], f'{current_iter}.state'))
 
     def resume_training(self, resume_state):
         super().resume_training(resume_state)
