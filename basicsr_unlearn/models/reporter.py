@@ -1,5 +1,6 @@
 """Measures the validation sets of a run and writes its table: before, during and after unlearning."""
 
+from functools import cached_property
 from os import path as osp
 
 from basicsr.data import build_dataset
@@ -28,9 +29,16 @@ class Reporter:
         for key, section in opt['datasets'].items():
             if key.split('_')[0] == 'val':
                 self.sets[section['name']] = (build_dataset(section), section['role'])
-        self.forgotten = leftovers.forgotten_sets(opt)
-        self.hidden = self.forgotten if is_private(opt) else []  # sets without pictures
-        self.outside = leftovers.outside(opt)
+
+    @cached_property
+    def forgotten(self):
+        """The names of the sets that show forgotten images; looked for when it is first asked, as it takes seconds."""
+        return leftovers.forgotten_sets(self.opt)
+
+    @property
+    def hidden(self):
+        """The names of the sets whose pictures stay out of TensorBoard and off the disk."""
+        return self.forgotten if is_private(self.opt) else []
 
     def measure_before(self):
         """Measure the input, the original and, if given, the oracle on every set."""
@@ -103,7 +111,7 @@ class Reporter:
             'skipped': {'count': len(skipped), 'files': skipped},
             'sets': sets,
             'leftovers': leftovers.inside(osp.dirname(osp.dirname(folder)), self.opt['name'], self.forgotten)
-            + self.outside,
+            + leftovers.outside(self.opt),
         }
         summary.write_summary(result, folder)
         self.run.logger.info(
