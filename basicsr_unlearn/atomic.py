@@ -70,7 +70,7 @@ def remove_half_written(folder):
 
 
 def remove_old(models, states, keep):
-    """Remove all but the newest `keep` states of a training, and the weights that belong to none of those.
+    """Remove all but the last written `keep` states of a training, and the weights that belong to none of those.
 
     Args:
         models (str): Folder of `net_g_ITERATION.pth`.
@@ -79,10 +79,11 @@ def remove_old(models, states, keep):
     """
     if not keep:
         return
-    numbers = sorted(int(name[:-6]) for name in os.listdir(states) if re.fullmatch(r'\d+\.state', name))
-    for number in numbers[:-keep]:
-        os.remove(osp.join(states, f'{number}.state'))
-    kept = {f'net_g_{number}.pth' for number in numbers[-keep:]}
+    found = [osp.join(states, name) for name in os.listdir(states) if re.fullmatch(r'\d+\.state', name)]
+    found.sort(key=osp.getmtime)  # a run that has gone back to an earlier one writes smaller numbers
+    for path in found[:-keep]:
+        os.remove(path)
+    kept = {f'net_g_{osp.basename(path)[:-6]}.pth' for path in found[-keep:]}
     for name in os.listdir(models):
         if re.fullmatch(r'net_g_\d+\.pth', name) and name not in kept:
             os.remove(osp.join(models, name))

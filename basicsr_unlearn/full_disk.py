@@ -75,7 +75,7 @@ class TensorBoard:
 
 
 def _thread_failed(failure):
-    if isinstance(failure.exc_value, OSError):
+    if isinstance(failure.exc_value, OSError) and 'AsyncWriter' in type(failure.thread).__name__:
         text = f'TensorBoard: cannot be written: {failure.exc_value}. The run goes on without it.'
         logging.getLogger('basicsr').warning(text)
     else:

@@ -4,25 +4,28 @@ import functools
 import multiprocessing.util
 import os
 import signal
+import time
 from contextlib import contextmanager
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 INTERRUPTED = 4  # exit status
-START = 'before the first iteration: nothing is saved, the same command starts anew.'
-REPORT = 'while the result was measured: models/net_g_latest.pth is saved, and --auto_resume measures it again.'
+START = 'before the first iteration: nothing new is saved, and the same command begins again.'
+REPORT = 'while the result was measured: models/net_g_latest.pth is saved. --auto_resume goes on from the newest state.'
+AGAIN = 3.0  # seconds; launchers send a signal more than once, people later
 
 
 class Interruption:
-    """What the two signals do: note the wish during training, else end at once. A second one ends the process.
+    """What the two signals do: note the wish during training, else end at once. One more, seconds later, kills.
 
     Attributes:
         asked (bool): Whether one of the signals has come.
         patient (bool): Whether somebody looks at `asked`, as training does after every iteration.
         words (str): What is said where nobody does.
+        epoch (int): That of the training, for what is saved.
     """
 
     def __init__(self):
-        self.asked, self.patient, self.words = False, False, START
+        self.asked, self.patient, self.words, self.epoch, self.since = False, False, START, 0, 0.0
 
     def handle(self):
         """Handle the signals from now on."""
@@ -46,17 +49,25 @@ class Interruption:
         before = self.patient, self.words
         self.patient, self.words = False, words
         try:
+            if self.asked:
+                self._leave()
             yield
         finally:
             self.patient, self.words = before
 
     def _note(self, number, frame):
-        self.asked = True
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
+        if self.asked:
+            if time.monotonic() - self.since > AGAIN:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+            return
+        self.asked, self.since = True, time.monotonic()
         if not self.patient:
-            os.write(2, f'basicsr: interrupted {self.words}\n'.encode())
-            raise SystemExit(INTERRUPTED)
+            self._leave()
+
+    def _leave(self):
+        os.write(2, f'basicsr: interrupted {self.words}\n'.encode())
+        raise SystemExit(INTERRUPTED)
 
 
 interruption = Interruption()  # of this process

@@ -84,11 +84,13 @@ def outside(opt):
     name = f'zoo:{osp.basename(file)}' if osp.dirname(file) == osp.realpath(ZOO) else file
     found = {name: _entry(name, 'original', _size(file))}
     retained = {root for section in _sections(opt, 'retain').values() for root in _roots(section).values()}
+    trained = _roots(opt['datasets']['train']['forget']).values()
     for option, section in _sections(opt, 'forget').items():
         images, listed = _images(option, section), section.get('file_list')
         for root in _roots(section).values():
             if is_lmdb(section):
-                kind = 'forget_data' if listed or root in retained else 'forget_lmdb'
+                is_all = root in trained and root not in retained and not listed
+                kind = 'forget_lmdb' if is_all else 'forget_data'
                 found.setdefault(root, _entry(root, kind, _size(root)))
             else:
                 sizes = [_size(path) for path in images if path.startswith(root + os.sep)]

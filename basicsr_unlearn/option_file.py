@@ -10,7 +10,7 @@ import yaml
 
 from basicsr_unlearn.errors import InputError
 
-LONGEST = 1 << 20  # bytes of a file
+LONGEST = 1 << 20  # characters of a file
 DEEPEST = 40  # sections inside sections
 MOST = 20_000  # entries, those that an alias repeats included
 NULL, BOOL, INT, FLOAT, TEXT, MERGE = (f'tag:yaml.org,2002:{name}' for name in 'null bool int float str merge'.split())

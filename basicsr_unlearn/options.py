@@ -91,25 +91,18 @@ def tile_options(opt):
     return {'tile': tile, 'overlap': overlap, 'multiple': multiple}
 
 
-def check_speed_options(train, num_gpu, distributed):
+def check_speed_options(train, num_gpu):
     """Raise InputError for an `amp` or `compile` that cannot work.
 
     Args:
         train (dict): The section.
-        num_gpu (int): How many this process uses; several without a launcher mean DataParallel, whose threads know
-            neither bfloat16 nor the compiled network.
-        distributed (bool): Whether a launcher started the run.
+        num_gpu (int): How many there are; 0: the run is on the CPU.
     """
     amp, wants_compiler = train.get('amp'), train.get('compile', False)
     if amp not in (None, 'bf16'):
         raise InputError(f'train: amp: {amp} is unknown. Set bf16, or ~ for float32.')
     if not isinstance(wants_compiler, bool):
         raise InputError(f'train: compile: {wants_compiler!r} must be true or false.')
-    if (amp or wants_compiler) and num_gpu > 1 and not distributed:
-        raise InputError(
-            f'train: {"amp" if amp else "compile"}: does not work on {num_gpu} GPUs of one process. Start with '
-            'torchrun and --launcher pytorch, or set num_gpu: 1.'
-        )
     compiler = os.environ.get('CXX', 'g++')
     if wants_compiler and num_gpu == 0 and not shutil.which(compiler):
         raise InputError(f'train: compile: true needs a C++ compiler on a CPU: {compiler} is not installed.')

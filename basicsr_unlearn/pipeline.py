@@ -33,8 +33,11 @@ def run(pipeline, options):
         with command_line(command, options, *arguments), interruption.guard():
             pipeline(os.getcwd())
         fine = True
-    except (SystemExit, Diverged):  # on all processes
+    except Diverged:  # on all processes
         fine = True
+        raise
+    except SystemExit:  # so is what ends a training, but for a signal before its first iteration
+        fine = interruption.patient
         raise
     except RuntimeError as error:
         if processes.is_loss(error):

@@ -58,8 +58,8 @@ def option_tests(opt):
         tests['train: method'] = lambda: _check_method(train['method'], opt['datasets']['train'].get('retain'))
     if opt['is_train']:
         tests['train: optim_g, scheduler'] = lambda: optimization.build(train) and None
-    tests['num_gpu'] = lambda: _check_gpu(opt['num_gpu'])
-    tests['train: amp, compile'] = lambda: options.check_speed_options(train, opt['num_gpu'], opt['dist'])
+    tests['num_gpu'] = lambda: _check_gpu(opt['num_gpu'], opt['dist'])
+    tests['train: amp, compile'] = lambda: options.check_speed_options(train, opt['num_gpu'])
     tests['val: metrics'] = lambda: _check_metrics(opt, unlearning)
     return tests
 
@@ -70,9 +70,13 @@ def _check_keys(opt, unlearning):
         option_tree.check_unlearn_options(opt)
 
 
-def _check_gpu(number):
+def _check_gpu(number, distributed):
     if number and not torch.cuda.is_available():
         raise InputError(f'num_gpu: {number}: torch finds no GPU here. Set num_gpu: auto, or 0.')
+    if number > 1 and not distributed:
+        raise InputError(
+            f'num_gpu: {number}: a process uses one GPU. Start with torchrun and --launcher pytorch, or set 1.'
+        )
 
 
 def _check_metrics(opt, unlearning):

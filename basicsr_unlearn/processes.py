@@ -110,9 +110,16 @@ class Watch:
                 fault = self._look()
             except (RuntimeError, distributed.DistError):
                 fault = 'the process that the others meet at is gone'
-            if fault and not self.over.wait(BEAT):  # time for a better message of the main thread
+            if fault and not self.over.wait(BEAT) and self._is_still(fault):  # the main thread may know better
                 print(f'basicsr: error: {lost(fault)}', file=sys.stderr, flush=True)
                 os._exit(LOST)
+
+    def _is_still(self, fault):
+        """Look again: after a pause of this process itself, the others have had no time for a sign."""
+        try:
+            return self._look() == fault
+        except (RuntimeError, distributed.DistError):
+            return True
 
     def _look(self):
         """Give a sign of life and look for those of the others; return what is wrong, or None."""

@@ -9,7 +9,7 @@ from test_archs import TINY
 
 from basicsr.archs import build_network
 from basicsr_unlearn.errors import InputError
-from basicsr_unlearn.options import check_speed_options
+from basicsr_unlearn.preflight import option_tests
 
 SWINIR = {
     'img_size': 32,
@@ -96,11 +96,13 @@ def test_networks_compile(options, run, tmp_path, name, amp):
     compiled_is_the_same(options, run, tmp_path, name, amp)
 
 
-@pytest.mark.parametrize('train', [{'amp': 'bf16'}, {'compile': True}])
-def test_several_gpus_of_one_process_are_refused(train):
-    with pytest.raises(InputError, match='--launcher pytorch'):
-        check_speed_options(train, num_gpu=2, distributed=False)
-    check_speed_options(train, num_gpu=2, distributed=True)
+def test_several_gpus_of_one_process_are_refused(options, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    options.update(num_gpu=2, dist=False, is_train=True)
+    with pytest.raises(InputError, match='num_gpu: 2: a process uses one GPU. Start with torchrun'):
+        option_tests(options)['num_gpu']()
+    options['dist'] = True
+    option_tests(options)['num_gpu']()
 
 
 @pytest.mark.parametrize(

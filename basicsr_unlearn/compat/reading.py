@@ -48,12 +48,16 @@ def _parse_options(original, root_path, is_train=True):
 def _parse(original, root_path, is_train, found, tree):
     """Let BasicSR parse the command line without `--force_yml`, and take what the file holds from `tree`."""
     from basicsr_unlearn import option_file
+    from basicsr_unlearn.options import OUR_MODELS
 
     saved, sys.argv, _checked[:] = sys.argv, option_file.without_force(found), [tree]
     try:
-        return original(root_path, is_train=is_train)
+        opt, args = original(root_path, is_train=is_train)
     finally:
         sys.argv, _checked[:] = saved, []
+    if tree['num_gpu'] == 'auto' and opt.get('model_type') in OUR_MODELS and not opt['dist']:
+        opt['num_gpu'] = min(opt['num_gpu'], 1)  # DataParallel's threads know neither our batches nor bfloat16
+    return opt, args
 
 
 def parse_unchecked(root_path, is_train, tree):
@@ -69,9 +73,19 @@ def parse_unchecked(root_path, is_train, tree):
 def _sampler(original, dataset, num_replicas, rank, ratio=1):
     """Data sets that count their samples (sampler.py) get the counting sampler, all others BasicSR's own."""
     from basicsr_unlearn.data.sampler import CountingSampler
+    from basicsr_unlearn.interruption import interruption
 
-    sampler = CountingSampler if getattr(dataset, 'counts_samples', False) else original
-    return sampler(dataset, num_replicas, rank, ratio)
+    made = (CountingSampler if getattr(dataset, 'counts_samples', False) else original)(
+        dataset, num_replicas, rank, ratio
+    )
+    set_epoch = made.set_epoch
+
+    def remember(epoch):
+        interruption.epoch = epoch  # an interrupted run saves it
+        set_epoch(epoch)
+
+    made.set_epoch = remember
+    return made
 
 
 @shim('build_dataloader', 'basicsr.data', 'basicsr.train', 'basicsr.test')

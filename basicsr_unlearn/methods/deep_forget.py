@@ -70,11 +70,8 @@ class DeepForget(IdentityTarget):
         initialise_anew(self.parts, self.run.fresh())
 
     def losses(self, batch):
-        shown, attack, question = self.divide(batch)
-        self.attack, self.question = (
-            (batch.forget_lq[own], batch.forget_gt[own], number) for own, number in (attack, question)
-        )
-        own, number = shown
+        (own, number), *spare = self.divide(batch)
+        self.attack, self.question = ((batch.forget_lq[part], batch.forget_gt[part], n) for part, n in spare)
         batch.forget_lq = batch.forget_lq[own]
         forget, retain = self.restore_both(batch)
         loss = self.mean_of_all(forget, batch.forget_lq, number)

@@ -115,11 +115,11 @@ def disk_bytes(opt, net, pixels):
     train, total = opt['train'], int(opt['train']['total_iter'])
     saved = total // int(opt['logger']['save_checkpoint_freq'])
     found = {'pictures': pictures * (total // int(opt['val']['val_freq']) + 1 if pictures else 0)}
+    if opt['logger'].get('keep_last'):
+        saved = min(saved, opt['logger']['keep_last'] + 1)  # the oldest goes after the newest has come
     if opt['model_type'] != 'UnlearnModel':
         checkpoint = whole * (1 + bool(train.get('ema_decay')))
         return {'checkpoints': (saved + 1) * checkpoint, 'states': saved * _moments(opt) * trained, **found}
-    if opt['logger'].get('keep_last'):
-        saved = min(saved, opt['logger']['keep_last'] + 1)  # the oldest goes after the newest has come
     state = _moments(opt) * trained + RULE * whole + int(whole * _of_methods(opt, 'saves'))
     size = opt['datasets']['train']['gt_size']
     cached = [chosen.cache_images for _, chosen in _methods(opt) if getattr(chosen, 'craft', None) == 'cache']

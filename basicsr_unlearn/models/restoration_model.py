@@ -34,6 +34,8 @@ class RestorationModel(SRModel):
     def model_to_device(self, net):
         if self.is_train and self.opt['train'].get('compile'):
             net.compile()  # in place: the keys of its state stay
+        if self.device.type == 'cuda' and not self.opt['dist'] and torch.cuda.device_count() > 1:
+            get_root_logger().info(f'One of {torch.cuda.device_count()} GPUs is used; torchrun uses all of them.')
         return super().model_to_device(net)
 
     def autocast(self):
@@ -83,7 +85,9 @@ class RestorationModel(SRModel):
             self._save_and_leave(iteration)
 
     def _save_and_leave(self, iteration):
-        self.save(0, iteration)
+        self.save(interruption.epoch, iteration)
+        if self.opt['dist']:  # a launcher ends the others as soon as one has left
+            torch.distributed.barrier()
         get_root_logger().warning(f'Interrupted and saved at iteration {iteration}. Go on with --auto_resume.')
         raise SystemExit(INTERRUPTED)
 

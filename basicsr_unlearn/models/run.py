@@ -88,7 +88,8 @@ class Run:
         if not with_retain:
             names = [name for name in names if not name.startswith('retain')]
         images = {name: data[name].to(self.device, non_blocking=True) for name in names}
-        batch = Batch(**images, whole=self.whole_batch, first=self.rank * self.batch_size)
+        own = len(images['forget_lq'])
+        batch = Batch(**images, whole=own * self.world_size, first=own * self.rank)
         if batch.retain_lq is not None and data['retain_from_original'].any():
             asked = data['retain_from_original'].to(self.device)
             batch.retain_gt[asked] = self.ask_original(batch.retain_lq[asked])

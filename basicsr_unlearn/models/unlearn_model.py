@@ -35,7 +35,7 @@ class UnlearnModel(RestorationModel):
         opt (dict): The option tree; options/README.md is the reference.
 
     Raises:
-        InputError: `ema_decay`, unknown options, weights that do not fit.
+        InputError: Unknown options, weights that do not fit.
         Diverged: A loss, gradient, weight or probe is not finite, or gradients explode; raised after the last good
             weights are saved.
         SystemExit: Status 0 when a rule ends the run before `total_iter`, 4 after a signal; raised after saving.
@@ -43,8 +43,6 @@ class UnlearnModel(RestorationModel):
 
     def init_training_settings(self):
         train = self.opt['train']
-        if train.get('ema_decay'):
-            raise InputError('train: ema_decay: an average over the run has not forgotten. Remove it or set 0.')
         self.net_g.train()
         self.run = Run(self)
         self.method = build_method(train['method'], self.run)
@@ -71,7 +69,8 @@ class UnlearnModel(RestorationModel):
         if self.rule is None:
             probes = self.probes.measure(self.run.net)
             self.rule = StopRule(self.stop, self.probes.input_psnr(), probes, self.method.repairs)
-            self.rule.judge(0, probes, self._copy_weights)
+            if self.rule.judge(0, probes, self._copy_weights) == 'diverged':
+                raise InputError('path: pretrain_network_g: what it makes of the training pairs is not finite.')
             self._log_probes(0, probes)
             self.method.setup()
         elif len(self.random) > self.opt['rank']:  # resumed, perhaps by more processes than there were
@@ -122,9 +121,8 @@ class UnlearnModel(RestorationModel):
         """
         values = [value.detach().double().mean() for value in losses.values()]
         rest = torch.tensor([self.run.cost, float(interruption.asked)], dtype=torch.float64, device=self.device)
-        *values, cost, asked = self.run.total(torch.stack([*values, *rest])).tolist()
+        *values, self.spent, asked = self.run.total(torch.stack([*values, *rest])).tolist()
         self.log_dict = OrderedDict(zip(losses, [value / self.opt['world_size'] for value in values], strict=True))
-        self.spent = cost
         return asked > 0
 
     def _look(self, iteration):
