@@ -74,9 +74,7 @@ def _check_gpu(number, distributed):
     if number and not torch.cuda.is_available():
         raise InputError(f'num_gpu: {number}: torch finds no GPU here. Set num_gpu: auto, or 0.')
     if number > 1 and not distributed:
-        raise InputError(
-            f'num_gpu: {number}: a process uses one GPU. Start with torchrun and --launcher pytorch, or set 1.'
-        )
+        raise InputError(f'num_gpu: {number}: a process uses one GPU. Set 1, or start with torchrun.')
 
 
 def _check_metrics(opt, unlearning):

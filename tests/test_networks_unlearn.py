@@ -99,7 +99,7 @@ def test_networks_compile(options, run, tmp_path, name, amp):
 def test_several_gpus_of_one_process_are_refused(options, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     options.update(num_gpu=2, dist=False, is_train=True)
-    with pytest.raises(InputError, match='num_gpu: 2: a process uses one GPU. Start with torchrun'):
+    with pytest.raises(InputError, match='num_gpu: 2: a process uses one GPU. Set 1, or start with torchrun'):
         option_tests(options)['num_gpu']()
     options['dist'] = True
     option_tests(options)['num_gpu']()
