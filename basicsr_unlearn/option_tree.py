@@ -114,8 +114,12 @@ def _check_training(opt):
     if opt['train']['total_iter'] < 1:
         raise InputError(f'train: total_iter: {opt["train"]["total_iter"]} must be a positive number of iterations.')
     check_numbers('train', opt['train'])
+    check_values('train', opt['train'], {'pixel_opt': 'section?', 'perceptual_opt': 'section?'})
     if not isinstance(opt['datasets'].get('train'), dict):
         raise InputError('datasets: train: is missing.')
+    losses = [opt['train'].get(key) for key in ('pixel_opt', 'perceptual_opt')]
+    if opt['model_type'] == 'RestorationModel' and not any(losses):
+        raise InputError('train: pixel_opt: is missing: without a loss there is nothing to learn.')
     for key in ('batch_size_per_gpu', 'num_worker_per_gpu'):
         _require('datasets: train', opt['datasets']['train'], (key,))
 

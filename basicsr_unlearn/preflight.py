@@ -54,6 +54,8 @@ def check_options(opt):
     if unlearning:
         option_tree.check_unlearn_options(opt)
         _check_method(opt['train']['method'], opt['datasets']['train'].get('retain'))
+    elif opt['is_train'] and opt['train'].get('pixel_opt'):
+        _check_loss('train: pixel_opt', opt['train']['pixel_opt'])
     if opt['is_train']:
         optimization.build(opt['train'])
     if opt['num_gpu'] and not torch.cuda.is_available():
@@ -88,15 +90,18 @@ def _check_method(section, retain, option='train: method'):
     if getattr(chosen, 'host', None):
         _check_method(chosen.host, retain, f'{option}: host')
     for key in ('forget_opt', 'retain_opt'):
-        loss = dict(getattr(chosen, key, None) or {'type': 'L1Loss'})
-        name = f'{option}: {key}'
-        kind = loss.pop('type', None)
-        options.check_choice(f'{name}: type', kind, [registered for registered, _ in LOSS_REGISTRY])
-        options.check_keys(name, loss, list(signature(LOSS_REGISTRY.get(kind)).parameters))
-        try:
-            LOSS_REGISTRY.get(kind)(**loss)
-        except (TypeError, ValueError) as error:
-            raise InputError(f'{name}: {error}') from None
+        _check_loss(f'{option}: {key}', getattr(chosen, key, None) or {'type': 'L1Loss'})
+
+
+def _check_loss(name, section):
+    loss = dict(section)
+    kind = loss.pop('type', None)
+    options.check_choice(f'{name}: type', kind, [registered for registered, _ in LOSS_REGISTRY])
+    options.check_keys(name, loss, list(signature(LOSS_REGISTRY.get(kind)).parameters))
+    try:
+        LOSS_REGISTRY.get(kind)(**loss)
+    except (TypeError, ValueError) as error:
+        raise InputError(f'{name}: {error}') from None
 
 
 def check_data(sections, open_images=True):
