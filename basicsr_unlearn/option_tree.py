@@ -74,11 +74,10 @@ def check_file(tree, option, is_train):
 def _check_places(tree, is_train):
     """Check the names that become folders and files, and `path`: BasicSR makes a folder of any key it does not know."""
     check_name('name', tree['name'])
-    phases = ('train', 'val') if is_train else ('val', 'test')
     for key, section in tree['datasets'].items():
         check_name(f'datasets: {key}: name', section.get('name'))
-        if key.split('_')[0] not in phases or (key != 'train' and key.startswith('train')):
-            raise InputError(f'datasets: {key}: call it {phases[0]}{" or" if is_train else ", or"} {phases[1]}_NAME.')
+        if not (key == 'train' and is_train) and key.split('_')[0] not in ('val', *['test'] * (not is_train)):
+            raise InputError(f'datasets: {key}: call it {"train" if is_train else "test_NAME"} or val_NAME.')
     suffix = (tree.get('val') or {}).get('suffix')
     if suffix is not None:
         check_name('val: suffix', suffix)
@@ -116,8 +115,12 @@ def _check_training(opt):
     if opt['train']['total_iter'] < 1:
         raise InputError(f'train: total_iter: {opt["train"]["total_iter"]} must be a positive number of iterations.')
     check_numbers('train', opt['train'])
+    check_values('train', opt['train'], {'pixel_opt': 'section?', 'perceptual_opt': 'section?'})
     if not isinstance(opt['datasets'].get('train'), dict):
         raise InputError('datasets: train: is missing.')
+    losses = [opt['train'].get(key) for key in ('pixel_opt', 'perceptual_opt')]
+    if opt['model_type'] == 'RestorationModel' and not any(losses):
+        raise InputError('train: pixel_opt: is missing: without a loss there is nothing to learn.')
     for key in ('batch_size_per_gpu', 'num_worker_per_gpu'):
         _require('datasets: train', opt['datasets']['train'], (key,))
 

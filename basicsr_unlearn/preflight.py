@@ -56,6 +56,8 @@ def option_tests(opt):
     tests['options'] = lambda: _check_keys(opt, unlearning)
     if unlearning:
         tests['train: method'] = lambda: _check_method(train['method'], opt['datasets']['train'].get('retain'))
+    elif opt['is_train'] and train.get('pixel_opt'):
+        tests['train: pixel_opt'] = lambda: _check_loss('train: pixel_opt', train['pixel_opt'])
     if opt['is_train']:
         tests['train: optim_g, scheduler'] = lambda: optimization.build(train) and None
     tests['num_gpu'] = lambda: _check_gpu(opt['num_gpu'], opt['dist'])
@@ -103,15 +105,18 @@ def _check_method(section, retain, option='train: method'):
     if getattr(chosen, 'host', None):
         _check_method(chosen.host, retain, f'{option}: host')
     for key in ('forget_opt', 'retain_opt'):
-        loss = dict(getattr(chosen, key, None) or {'type': 'L1Loss'})
-        name = f'{option}: {key}'
-        kind = loss.pop('type', None)
-        options.check_choice(f'{name}: type', kind, [registered for registered, _ in LOSS_REGISTRY])
-        options.check_keys(name, loss, list(signature(LOSS_REGISTRY.get(kind)).parameters))
-        try:
-            LOSS_REGISTRY.get(kind)(**loss)
-        except (TypeError, ValueError) as error:
-            raise InputError(f'{name}: {error}') from None
+        _check_loss(f'{option}: {key}', getattr(chosen, key, None) or {'type': 'L1Loss'})
+
+
+def _check_loss(name, section):
+    loss = dict(section)
+    kind = loss.pop('type', None)
+    options.check_choice(f'{name}: type', kind, [registered for registered, _ in LOSS_REGISTRY])
+    options.check_keys(name, loss, list(signature(LOSS_REGISTRY.get(kind)).parameters))
+    try:
+        LOSS_REGISTRY.get(kind)(**loss)
+    except (TypeError, ValueError) as error:
+        raise InputError(f'{name}: {error}') from None
 
 
 def check_data(sections, open_images=True):

@@ -60,7 +60,12 @@ def _join(local_rank):
     gpus = torch.cuda.device_count()
     if gpus:
         torch.cuda.set_device(local_rank % gpus)
-    distributed.init_process_group(backend='cpu:gloo,cuda:nccl' if gpus else 'gloo')
+    try:
+        distributed.init_process_group(backend='cpu:gloo,cuda:nccl' if gpus else 'gloo')
+    except distributed.DistNetworkError as error:
+        place = f'{os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}'
+        reason = str(error).split('\n')[0]
+        raise InputError(f'--launcher: no meeting at {place}: {reason} Set another MASTER_PORT.') from None
     _watches.append(Watch())
 
 

@@ -238,7 +238,7 @@ def test_the_course_keeps_the_best_trial_and_the_best_rows(bench_file):
             'sets: val: haze: role: forgt is unknown',
         ),
         ({'oracle_2': 'nowhere.pth'}, 'oracle_2: nowhere.pth'),
-        ({'full': {'lrs': ['fast']}}, "full: lrs: ['fast'] must be a list such as [!!float 1e-4]"),
+        ({'full': {'lrs': ['fast']}}, "full: lrs: ['fast'] must be a list such as [1e-4]"),
         ({'screening': {'seeds': []}}, 'screening: seeds: [] must be'),
         ({'seeds': []}, 'seeds: [] must be a list of whole numbers'),
         ({'rows': {'A': {}, 'B': {'set': {'network_g:dimm': 3}}}}, 'rows: B: network_g: dimm is an unknown key'),

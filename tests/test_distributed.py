@@ -1,6 +1,8 @@
 """Several processes on the CPU (gloo): the same results, decisions together, and what happens when one dies."""
 
+import contextlib
 import os
+import random
 import re
 import signal
 import socket
@@ -37,10 +39,14 @@ OTHERS = {
 }
 
 
-def free_port():
-    with socket.socket() as end:
-        end.bind(('127.0.0.1', 0))
-        return end.getsockname()[1]
+def free_port(number=1):
+    """Return the first of so many ports that nobody listens at, below those that connections are given."""
+    while True:
+        first = random.randrange(20000, 30000)
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            for port in range(first, first + number):
+                stack.enter_context(socket.socket()).bind(('127.0.0.1', port))
+            return first
 
 
 def run_all(options, methods, root, processes):
@@ -53,7 +59,7 @@ def run_all(options, methods, root, processes):
         options['datasets']['train']['batch_size_per_gpu'] = 4 // processes
         files[name] = folder / 'options.yml'
         files[name].write_text(yaml.safe_dump(options))
-    port = free_port()
+    port = free_port(len(files))
     command = [sys.executable, str(Path(__file__).parent / 'ranks.py'), str(port), *map(str, files.values())]
     environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.pathsep.join(sys.path)}
     environment.update(WORLD_SIZE=str(processes), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))

@@ -29,7 +29,7 @@ class Stage:
     def check(self, option, scopes):
         """Raise InputError for empty lists, or values that are no rates, numbers or names."""
         for key, fits, example in (
-            ('lrs', lambda lr: isinstance(lr, (int, float)) and lr > 0, '[!!float 1e-4]'),
+            ('lrs', lambda lr: isinstance(lr, (int, float)) and lr > 0, '[1e-4]'),
             ('scopes', lambda scope: scope in scopes, f'[{scopes[0]}]; known: {", ".join(scopes)}'),
             ('seeds', lambda seed: isinstance(seed, int), '[0]'),
         ):

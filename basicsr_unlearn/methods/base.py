@@ -49,7 +49,7 @@ class MethodOptions:
     retain_weight: float = 1.0  # factor of l_retain
 
     def __post_init__(self):
-        check_numbers(self)
+        check_least(self)
         check_loss('train: method: retain_opt', self.retain_opt, False)
         if getattr(self, 'forget_opt', None):
             check_loss('train: method: forget_opt', self.forget_opt, self.ascends)
@@ -134,7 +134,7 @@ class UnlearnMethod:
         return {'l_retain': self.options.retain_weight * self.retain_loss(pred, batch.retain_gt)}
 
 
-def check_numbers(options):
+def check_least(options):
     """Raise InputError for a negative number among a method's options, or no images to measure on."""
     for name, value in vars(options).items():
         least = {'margin': -math.inf, 'images': 1}.get(name, 0)

@@ -10,7 +10,7 @@ from basicsr_unlearn.methods.base import (
     METHOD_REGISTRY,
     UnlearnMethod,
     build_method,
-    check_numbers,
+    check_least,
     method_class,
     method_options,
 )
@@ -27,7 +27,7 @@ class SalUnOptions:
     forget_opt: dict = field(default_factory=lambda: {'type': 'L1Loss'})  # loss whose gradient is the saliency
 
     def __post_init__(self):
-        check_numbers(self)
+        check_least(self)
         check_choice('train: method: aggregate', self.aggregate, ('sum', 'mean_abs'))
         if not 0 < self.mask_share <= 1:
             raise InputError(f'train: method: mask_share: {self.mask_share} must be above 0 and at most 1.')
