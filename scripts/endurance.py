@@ -3,7 +3,7 @@
     python scripts/endurance.py --iterations 20000 --workers 0
 
 Compares the end with iteration 500, child processes included. Exit status 1 if memory has grown by more than 5 %, or
-open files or threads at all (with workers: by more than ten files). Times are shown and judge nothing.
+open files or threads at all (with workers: by more than twenty files). Times are shown and judge nothing.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from basicsr_unlearn.models.unlearn_model import UnlearnModel
 
 WARM = 500  # iterations after which nothing may grow
 WINDOW = 20  # iterations of which the least counts
-UNDER_WAY = 10  # open files that batches on their way from a worker hold, now more and now fewer
+UNDER_WAY = 20  # open files: two workers have at most four batches of five tensors on their way
 
 
 @ARCH_REGISTRY.register()
