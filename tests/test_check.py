@@ -111,10 +111,12 @@ def test_other_model_files(tree, check):
     mixed = {'type': 'MixedPairedDataset', 'sources': {'haze': pairs['forget'], **pairs['retain']}}
     train = {**test, 'datasets': {'train': {**pairs, **mixed}, **val}, 'train': tree['train']}
     train.update(logger=tree['logger'], val=tree['val'])
+    train['train']['pixel_opt'] = {'type': 'L1Loss'}
     for key in ('forget', 'retain'):
         del train['datasets']['train'][key]
     status, rows = check(train)
-    assert status == 0 and rows['datasets: train: sources: haze: images'][1].startswith('8 images of 4 pairs')
+    assert status == 0, results(rows, 'error')
+    assert rows['datasets: train: sources: haze: images'][1].startswith('8 images of 4 pairs')
     assert 'a step on 2 images of 32x32' in rows['memory'][1]
     train['datasets']['val_haze'] = {**val['val_haze'], **pairs['forget']}
     assert check(train)[1][MEASURED][1].startswith('train: sources: haze and val_haze: 4 of 4 (4 the same, 0 alike)')

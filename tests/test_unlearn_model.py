@@ -357,7 +357,7 @@ def test_a_signal_before_anything_exists(options, run, monkeypatch, capfd, numbe
     before = signal.getsignal(number)
     status, home = run(options)
     assert status == 4 and not list(home.iterdir())
-    assert 'basicsr: interrupted before the first iteration: nothing is saved' in capfd.readouterr().err
+    assert 'basicsr: interrupted before the first iteration: nothing new is saved' in capfd.readouterr().err
     assert signal.getsignal(number) == before
 
 
