@@ -158,6 +158,15 @@ def start(tree, home, *arguments, launcher=(), **more):
     )
 
 
+def start_long(tree, home, **more):
+    """Start a run that would go on for long, and return its process when a state is saved."""
+    tree['train']['total_iter'] = 5000
+    tree['logger']['save_checkpoint_freq'] = 2
+    process = start(tree, home, **more)
+    wait_for(home / 'experiments/tiny/training_states/2.state', process)
+    return process
+
+
 def wait_for(path, process, seconds=120):
     end = time.time() + seconds
     while not path.exists():

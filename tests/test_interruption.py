@@ -6,7 +6,7 @@ import time
 
 import pytest
 import torch
-from conftest import start, wait_for
+from conftest import start_long
 
 from basicsr_unlearn import interruption as module
 from basicsr_unlearn.atomic import remove_old
@@ -64,10 +64,7 @@ def test_handlers_come_back():
 
 def test_two_signals_at_once_save_and_end_with_status_4(options, homes):
     home, _ = homes
-    options['train']['total_iter'] = 5000
-    options['logger']['save_checkpoint_freq'] = 2
-    process = start(options, home)
-    wait_for(home / 'experiments/tiny/training_states/2.state', process)
+    process = start_long(options, home)
     process.send_signal(signal.SIGTERM)
     time.sleep(0.05)
     process.send_signal(signal.SIGTERM)

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 import torch
-from conftest import latest, make_net, start, summary, wait_for
+from conftest import latest, make_net, start, start_long, summary, wait_for
 
 from basicsr.data import build_dataset
 from basicsr_unlearn import checkpoint, preflight
@@ -418,11 +418,8 @@ def test_a_signal_in_plain_training_saves_too(options, run, monkeypatch, pairs):
 
 def test_a_signal_to_the_whole_group_with_workers(options, homes):
     home, _ = homes
-    options['train']['total_iter'] = 5000
     options['datasets']['train']['num_worker_per_gpu'] = 2
-    options['logger']['save_checkpoint_freq'] = 2
-    process = start(options, home, start_new_session=True)
-    wait_for(home / 'experiments/tiny/training_states/2.state', process)
+    process = start_long(options, home, start_new_session=True)
     os.killpg(process.pid, signal.SIGINT)
     text = process.communicate()[0]
     assert process.returncode == 4 and 'Traceback' not in text, text[-2000:]
@@ -430,10 +427,7 @@ def test_a_signal_to_the_whole_group_with_workers(options, homes):
 
 def test_a_signal_saves_and_ends_with_status_4(options, homes):
     home, _ = homes
-    options['train']['total_iter'] = 5000
-    options['logger']['save_checkpoint_freq'] = 2
-    process = start(options, home)
-    wait_for(home / 'experiments/tiny/training_states/2.state', process)
+    process = start_long(options, home)
     process.send_signal(signal.SIGTERM)
     text = process.communicate()[0]
     assert process.returncode == 4, text[-2000:]

@@ -69,8 +69,10 @@ def check_file(path, pixels=False):
     Raises:
         ImageFault: As check_bytes, and for a file that is not there.
     """
+    if pixels:
+        return check_bytes(read_file(path), path, pixels)
     _check_kind(path)
-    return check_bytes(read_file(path), path, pixels) if pixels else _check_header(path, path)
+    return _check_header(path, path)
 
 
 def read_file(path):
