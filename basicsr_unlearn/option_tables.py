@@ -38,6 +38,7 @@ TOP = {
     'val': 'section?',
     'logger': 'section',
     'dist_params': 'section',
+    'audit': 'section?',
 }
 ADDED_BY_BASICSR = ('dist', 'rank', 'world_size', 'auto_resume', 'is_train', 'root_path')
 PATH = {
@@ -109,6 +110,8 @@ SOURCE = {
     'filename_tmpl': 'text',
     'degradation': 'section',
     'scenes': 'count',
+    'first_scene': 'whole',
+    'fixed': 'flag',
     'cache': 'flag',
 }
 RETAIN = {**SOURCE, 'from': 'text', 'weight': 'positive', 'target': 'text'}

@@ -18,13 +18,12 @@ import yaml
 from conftest import make_net, write_pairs
 
 from basicsr_unlearn import checkpoint, manifest
+from basicsr_unlearn.audits import subjects
 from basicsr_unlearn.audits.relearn import excess, relearn
 from basicsr_unlearn.bench import jobs, short_oracle
 from basicsr_unlearn.bench import leaderboard as leaderboard_file
-from basicsr_unlearn.bench import pool as pool_file
 from basicsr_unlearn.bench.course import Course
 from basicsr_unlearn.bench.options import Bench
-from basicsr_unlearn.bench.pool import Pool, _begin, digest
 from basicsr_unlearn.bench.settings import Goals
 from basicsr_unlearn.bench.table import Table
 from basicsr_unlearn.checkpoint import fingerprint
@@ -33,6 +32,7 @@ from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.methods import METHOD_REGISTRY
 from basicsr_unlearn.methods.fine_tune import FineTune
 from basicsr_unlearn.methods.l1_sparse import L1Sparse
+from basicsr_unlearn.pool import Pool, _begin, digest
 
 AIO3 = osp.join(osp.dirname(osp.dirname(osp.abspath(__file__))), 'options', 'aio3')
 
@@ -302,7 +302,7 @@ def test_a_short_oracle_of_other_data_is_not_used(bench_file, tmp_path, capsys):
     assert Bench(str(bench_file)).kind_of_oracle == 'short'
     picture = sorted(Path(tree['datasets']['train']['retain']['rain']['dataroot_lq']).iterdir())[0]
     os.utime(picture, (1, 1))
-    Pool('nowhere')  # looks at the files anew
+    Pool('nowhere', {})  # looks at the files anew
     assert Bench(str(bench_file)).kind_of_oracle == 'none' and 'is not used' in capsys.readouterr().out
 
 
@@ -315,7 +315,7 @@ def test_a_job_is_known_by_the_content_of_its_files(tmp_path):
     for name in (None, 'net.pth', 'data/a.png', 'data/b.png', 'data/lock.mdb'):
         if name:
             (tmp_path / name).write_bytes(b'bb')
-        Pool(str(tmp_path))
+        Pool(str(tmp_path), {})
         seen.append(digest(job))
     assert len(set(seen)) == 4 and seen[3] == seen[4]
     assert digest({**job, 'cost': 3, 'key': 'k'}) == seen[4] != digest({**job, 'seed': 1})
@@ -332,12 +332,13 @@ def test_a_job_that_fails_keeps_the_results_of_the_others(tmp_path, monkeypatch)
         time.sleep(0.2)
         return {'value': 5}
 
-    monkeypatch.setattr(pool_file, '_work', work)
-    pool = Pool(str(tmp_path), 2)
+    pool = Pool(str(tmp_path), {'work': work}, 2)
     os.makedirs(pool.folder)
     with ThreadPoolExecutor(2) as pool.executor, pytest.raises(InputError, match='no'):
-        pool.run([{'key': 'good', 'cost': 1}, {'key': 'bad', 'cost': 1}], 'work')
-    assert pool.run([{'key': 'good', 'cost': 1}], 'work') == {'good': {'value': 5}}  # without an executor
+        pool.run([{'kind': 'work', 'key': key, 'cost': 1} for key in ('good', 'bad')], 'work')
+    assert pool.run([{'kind': 'work', 'key': 'good', 'cost': 1}], 'work') == {
+        'good': {'value': 5}
+    }  # without an executor
 
 
 def test_checkpoints_with_several_sets_of_weights_are_read_as_the_base_says(bench_file, tmp_path):
@@ -348,7 +349,7 @@ def test_checkpoints_with_several_sets_of_weights_are_read_as_the_base_says(benc
     tree['path'].update(pretrain_network_g=str(tmp_path / 'both.pth'), param_key_g='params_ema')
     base.write_text(yaml.safe_dump(tree))
     course = Course(Bench(str(bench_file)), Answers({}, {}))
-    net = jobs.load(course._looking_job('original', 'val', 1))
+    net = subjects.load(course._looking_job('original', 'val', 1))
     assert all(torch.equal(value, weights[key]) for key, value in net.state_dict().items())
     assert course._looking_job('oracle', 'val', 1)['param_key'] == 'params'
 

@@ -8,11 +8,12 @@ from basicsr.archs import build_network
 from basicsr.data import build_dataset
 from basicsr_unlearn import checkpoint
 from basicsr_unlearn.audits.relearn import LOOKS
+from basicsr_unlearn.audits.subjects import Crops
 from basicsr_unlearn.bench import leaderboard, short_oracle
-from basicsr_unlearn.bench.jobs import Crops
+from basicsr_unlearn.bench.jobs import KINDS
 from basicsr_unlearn.bench.options import Bench, complete, run_name
-from basicsr_unlearn.bench.pool import Pool
 from basicsr_unlearn.bench.table import Table
+from basicsr_unlearn.pool import Pool
 
 
 def run(path, workers=None, plan_only=False, make_oracle=None):
@@ -30,7 +31,7 @@ def run(path, workers=None, plan_only=False, make_oracle=None):
     bench = Bench(path)
     if make_oracle is not None and not plan_only:
         short_oracle.make(bench, make_oracle)
-    pool = Pool(bench.folder, workers)
+    pool = Pool(bench.folder, KINDS, workers)
     course = Course(bench, pool)
     print(course.plan())
     if plan_only:

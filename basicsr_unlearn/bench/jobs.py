@@ -1,4 +1,4 @@
-"""The three kinds of work of a benchmark, each from a description to numbers: unlearn, measure, attack."""
+"""The work of a benchmark that audits do not do: unlearning, from an option tree to weights."""
 
 import json
 import os
@@ -9,47 +9,12 @@ from os import path as osp
 
 import torch
 import yaml
-from torch.utils import data
 
-from basicsr.archs import build_network
-from basicsr.data import build_dataset
-from basicsr_unlearn.audits.relearn import relearn
-from basicsr_unlearn.bench.pool import digest
-from basicsr_unlearn.checkpoint import load_into
-from basicsr_unlearn.data.forget_retain_paired_dataset import MixedPairedDataset
+from basicsr_unlearn import pool
+from basicsr_unlearn.audits.subjects import attack, measure
 from basicsr_unlearn.errors import InputError
-from basicsr_unlearn.models.evaluation import Evaluator
-from basicsr_unlearn.models.inference import measuring, restore
-from basicsr_unlearn.options import tile_options
 
 DIVERGED = 3  # exit status
-running = []  # the processes that this one has started
-
-
-class Crops(data.Dataset):
-    """The centres of some images of a set, spread evenly over it.
-
-    Args:
-        dataset (Dataset): Items with `lq`, `gt`, `lq_path`.
-        number (int): How many; None: all.
-        size (int): Pixels at most; what is smaller stays whole.
-    """
-
-    def __init__(self, dataset, number, size):
-        self.dataset, self.size = dataset, size
-        number = min(number or len(dataset), len(dataset))
-        self.indices = [i * len(dataset) // number for i in range(number)]
-
-    def __len__(self):
-        return len(self.indices)
-
-    def __getitem__(self, index):
-        item = self.dataset[self.indices[index]]
-        height, width = item['lq'].shape[-2:]
-        size = min(self.size, height), min(self.size, width)
-        top, left = (height - size[0]) // 2, (width - size[1]) // 2
-        cut = (..., slice(top, top + size[0]), slice(left, left + size[1]))
-        return {'lq': item['lq'][cut], 'gt': item['gt'][cut], 'lq_path': item['lq_path']}
 
 
 def unlearn(job):
@@ -70,9 +35,9 @@ def unlearn(job):
     threads = {'OMP_NUM_THREADS': str(torch.get_num_threads())}
     with open(osp.join(runs, f'{name}.log'), 'w', encoding='utf-8') as log:
         process = subprocess.Popen(command, cwd=runs, env={**os.environ, **threads}, stdout=log, stderr=log)
-        running.append(process)
+        pool.running.append(process)
         status = process.wait()
-        running.remove(process)
+        pool.running.remove(process)
     if status not in (0, DIVERGED):
         with open(log.name, encoding='utf-8', errors='replace') as log:
             line = (log.read().strip().splitlines() or ['no message'])[-1].removeprefix('basicsr: error: ')
@@ -85,87 +50,13 @@ def unlearn(job):
 
 def write_options(job, path, folder):
     """Write the option file of a run; what a run of other options or data has left in its folder is no beginning."""
-    text = f'# {digest(job)}\n{yaml.safe_dump(job["tree"], sort_keys=False)}'
+    text = f'# {pool.digest(job)}\n{yaml.safe_dump(job["tree"], sort_keys=False)}'
     if osp.isfile(path):
         with open(path, encoding='utf-8') as file:
             if file.read() != text:
                 shutil.rmtree(folder, ignore_errors=True)
     with open(path, 'w', encoding='utf-8') as file:
         file.write(text)
-
-
-def measure(job):
-    """Measure a network on the crops of every set.
-
-    Returns:
-        dict: `{set: {role, images, psnr: {input, net}, ssim: {input, net}}}`.
-    """
-    net = load(job)
-    evaluator = Evaluator({**job['opt'], 'val': {**job['opt']['val'], 'metrics': None, 'pbar': False}}, device())
-    found = {}
-    for name, section in job['sets'].items():
-        crops = open_set(name, section, job)
-        values = evaluator.measure({'input': None, 'net': net}, crops, name)
-        found[name] = {'role': section['role'], 'images': len(crops), **values}
-    return found
-
-
-def attack(job):
-    """Fine-tune a network on the attacker's data and follow the forget sets.
-
-    Returns:
-        dict: `{step: mean PSNR (dB) over the crops of the forget sets}`.
-    """
-    net = load(job)
-    draw = _draw(job)
-    crops = [
-        (item['lq'].unsqueeze(0), item['gt'].unsqueeze(0))
-        for name, section in job['sets'].items()
-        if section['role'] == 'forget'
-        for item in open_set(name, section, job)
-    ]
-    tiles = tile_options(job['opt'])
-
-    def psnr(current):
-        with measuring(current):
-            errors = [
-                (restore(current, lq.to(device()), **tiles).clamp(0, 1) - gt.to(device())).square().mean()
-                for lq, gt in crops
-            ]
-        return float((-10 * torch.log10(torch.stack(errors) + 1e-10)).mean())
-
-    return relearn(net, draw, psnr, job['steps'], job['lr'], job['scope'])
-
-
-def _draw(job):
-    """Return the attacker's batches: a function of the step and, through the seed, of nothing else."""
-    sources = {'attack': {**job['data'], 'cache': True}}
-    samples = MixedPairedDataset({**job['opt']['datasets']['train'], 'sources': sources, 'manual_seed': job['seed']})
-
-    def draw(step):
-        size = job['batch_size']
-        items = [samples[number] for number in range(step * size, (step + 1) * size)]
-        return [torch.stack([item[key] for item in items]).to(device()) for key in ('lq', 'gt')]
-
-    return draw
-
-
-def load(job):
-    """Build the network of a job with its weights."""
-    net = build_network(job['opt']['network_g']).to(device())
-    load_into(net, job['weights'], 'weights', job['param_key'], job['strict'])
-    return net.eval()
-
-
-def open_set(name, section, job):
-    """Return the crops of a validation set."""
-    section = {**section, 'name': name, 'phase': 'val', 'scale': job['opt']['scale'], 'manual_seed': 0}
-    return Crops(build_dataset(section), job['images'], job['crop'])
-
-
-def device():
-    """Return where this process works."""
-    return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
 
 
 KINDS = {'unlearn': unlearn, 'measure': measure, 'attack': attack}

@@ -7,8 +7,8 @@ from os import path as osp
 
 from basicsr_unlearn import checkpoint, manifest
 from basicsr_unlearn.bench import jobs
-from basicsr_unlearn.bench.pool import digest
 from basicsr_unlearn.errors import InputError
+from basicsr_unlearn.pool import digest
 
 LR, BATCH = 1e-3, 4
 

@@ -127,10 +127,13 @@ class DegradedSource:
 
 
 class SceneSource:
-    """Drawn scenes, of the size of the patch; `scenes` says how many there are."""
+    """Drawn scenes, of the size of the patch: `scenes` of them from number `first_scene` (default: 0) on.
+
+    With `fixed: true` a scene is degraded alike whenever it is read: a pair, which a network can know by heart.
+    """
 
     def __init__(self, option, opt):
-        self.number = opt['scenes']
+        self.number, self.first, self.fixed = opt['scenes'], opt.get('first_scene', 0), opt.get('fixed', False)
         if not isinstance(self.number, int) or self.number < 1:
             raise InputError(f'{option}: scenes: {self.number} must be a positive number of scenes.')
         self.degrade = build_degradation(opt['degradation'])
@@ -139,8 +142,11 @@ class SceneSource:
         return self.number
 
     def read(self, index, rng, size=None):
-        gt, depth = draw_scene(np.random.default_rng(index), size or 128)
-        name = f'scene_{index:06d}'
+        number = self.first + index
+        gt, depth = draw_scene(np.random.default_rng(number), size or 128)
+        name = f'scene_{number:06d}'
+        if self.fixed:
+            rng = np.random.default_rng((number, 0))
         return self.degrade(gt, rng, depth), gt, name, name
 
 
@@ -155,6 +161,9 @@ def build_source(option, opt, forget=None):
     Raises:
         InputError: Missing folders, empty sets, pairs that do not match, unknown degradations.
     """
+    for key in ('first_scene', 'fixed'):
+        if key in opt and 'scenes' not in opt:
+            raise InputError(f'{option}: {key}: {opt[key]!r} goes with scenes: N alone. Take it out.')
     if 'degradation' in opt:
         if 'scenes' in opt:
             return SceneSource(option, opt)

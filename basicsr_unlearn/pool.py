@@ -17,24 +17,26 @@ from basicsr_unlearn import __version__, checkpoint
 from basicsr_unlearn.atomic import atomic_write
 
 NOT_SPEC = ('key', 'cost', 'folder', 'weights')  # of a job: where it is done and what it costs, not what it is
+running = []  # the processes that a job of this process has started
 
 
 class Pool:
     """Processes that take jobs: one for each GPU, else one for each core with one thread each.
 
-    A job is a dict: `kind` (jobs.KINDS), `key` (the name of its result), `cost` (image-forward-equivalents, for the
-    progress bar) and what its kind needs. Its result lies in FOLDER/jobs/KEY.json together with a digest of the job; it
-    is done again only if the job, a file that it names or this package has changed. Used as a context: the processes
-    live as long as it.
+    A job is a dict: `kind`, `key` (the name of its result), `cost` (image-forward-equivalents, for the progress bar)
+    and what its kind needs. Its result lies in FOLDER/jobs/KEY.json together with a digest of the job; it is done again
+    only if the job, a file that it names or this package has changed. Used as a context: the processes live as long as
+    it.
 
     Args:
-        folder (str): Of the benchmark.
+        folder (str): Of the results.
+        kinds (dict): `{kind: function of a job that returns what JSON can hold}`.
         workers (int): Processes. Default: as above.
     """
 
-    def __init__(self, folder, workers=None):
+    def __init__(self, folder, kinds, workers=None):
         _stamp.cache_clear()
-        self.folder = osp.join(folder, 'jobs')
+        self.folder, self.kinds = osp.join(folder, 'jobs'), kinds
         self.gpus = torch.cuda.device_count()
         self.workers = workers or self.gpus or len(os.sched_getaffinity(0))
         self.executor = None
@@ -62,7 +64,7 @@ class Pool:
         if not pending:
             return results
         failed = None
-        futures = {self.executor.submit(_work, job): job for job in pending}
+        futures = {self.executor.submit(self.kinds[job['kind']], job): job for job in pending}
         with tqdm(total=round(sum(job['cost'] for job in pending)), desc=title, unit='ife', unit_scale=True) as bar:
             for future in as_completed(futures):
                 job = futures[future]
@@ -144,16 +146,8 @@ def _begin(numbers, gpus):
 
 
 def _end_with_parent():
-    """A killed benchmark leaves nothing running: the next one works in the same folders."""
+    """Who is killed leaves nothing running: the next one works in the same folders."""
     multiprocessing.parent_process().join()
-    from basicsr_unlearn.bench import jobs
-
-    for process in jobs.running:
+    for process in running:
         process.kill()
     os._exit(1)
-
-
-def _work(job):
-    from basicsr_unlearn.bench.jobs import KINDS
-
-    return KINDS[job['kind']](job)

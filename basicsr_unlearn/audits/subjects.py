@@ -1,0 +1,113 @@
+"""What audits look at: networks, sets and attackers, from a description that travels to other processes."""
+
+import torch
+from torch.utils import data
+
+from basicsr.archs import build_network
+from basicsr.data import build_dataset
+from basicsr_unlearn.audits.relearn import relearn
+from basicsr_unlearn.checkpoint import load_into
+from basicsr_unlearn.data.forget_retain_paired_dataset import MixedPairedDataset
+from basicsr_unlearn.models.evaluation import Evaluator
+from basicsr_unlearn.models.inference import measuring, restore
+from basicsr_unlearn.options import tile_options
+
+
+class Crops(data.Dataset):
+    """The centres of some images of a set, spread evenly over it.
+
+    Args:
+        dataset (Dataset): Items with `lq`, `gt`, `lq_path`.
+        number (int): How many; None: all.
+        size (int): Pixels at most; what is smaller stays whole.
+    """
+
+    def __init__(self, dataset, number, size):
+        self.dataset, self.size = dataset, size
+        number = min(number or len(dataset), len(dataset))
+        self.indices = [i * len(dataset) // number for i in range(number)]
+
+    def __len__(self):
+        return len(self.indices)
+
+    def __getitem__(self, index):
+        item = self.dataset[self.indices[index]]
+        height, width = item['lq'].shape[-2:]
+        size = min(self.size, height), min(self.size, width)
+        top, left = (height - size[0]) // 2, (width - size[1]) // 2
+        cut = (..., slice(top, top + size[0]), slice(left, left + size[1]))
+        return {'lq': item['lq'][cut], 'gt': item['gt'][cut], 'lq_path': item['lq_path']}
+
+
+def measure(job):
+    """Measure a network on the crops of every set.
+
+    Returns:
+        dict: `{set: {role, images, psnr: {input, net}, ssim: {input, net}}}`.
+    """
+    net = load(job)
+    evaluator = Evaluator({**job['opt'], 'val': {**job['opt']['val'], 'metrics': None, 'pbar': False}}, device())
+    found = {}
+    for name, section in job['sets'].items():
+        crops = open_set(name, section, job)
+        values = evaluator.measure({'input': None, 'net': net}, crops, name)
+        found[name] = {'role': section['role'], 'images': len(crops), **values}
+    return found
+
+
+def attack(job):
+    """Fine-tune a network on the attacker's data and follow the forget sets.
+
+    Returns:
+        dict: `{step: mean PSNR (dB) over the crops of the forget sets}`.
+    """
+    net = load(job)
+    draw = _draw(job)
+    crops = [
+        (item['lq'].unsqueeze(0), item['gt'].unsqueeze(0))
+        for name, section in job['sets'].items()
+        if section['role'] == 'forget'
+        for item in open_set(name, section, job)
+    ]
+    tiles = tile_options(job['opt'])
+
+    def psnr(current):
+        with measuring(current):
+            errors = [
+                (restore(current, lq.to(device()), **tiles).clamp(0, 1) - gt.to(device())).square().mean()
+                for lq, gt in crops
+            ]
+        return float((-10 * torch.log10(torch.stack(errors) + 1e-10)).mean())
+
+    return relearn(net, draw, psnr, job['steps'], job['lr'], job['scope'])
+
+
+def _draw(job):
+    """Return the attacker's batches: a function of the step and, through the seed, of nothing else."""
+    sources = {'attack': {**job['data'], 'cache': True}}
+    samples = MixedPairedDataset({**job['opt']['datasets']['train'], 'sources': sources, 'manual_seed': job['seed']})
+
+    def draw(step):
+        size = job['batch_size']
+        items = [samples[number] for number in range(step * size, (step + 1) * size)]
+        return [torch.stack([item[key] for item in items]).to(device()) for key in ('lq', 'gt')]
+
+    return draw
+
+
+def load(job):
+    """Build the network of a job with its weights."""
+    net = build_network(job['opt']['network_g']).to(device())
+    load_into(net, job['weights'], 'weights', job['param_key'], job['strict'])
+    return net.eval()
+
+
+def open_set(name, section, job):
+    """Return the crops of a validation set."""
+    section = {**section, 'name': name, 'phase': 'val', 'scale': job['opt']['scale'], 'manual_seed': 0}
+    return Crops(build_dataset(section), job['images'], job['crop'])
+
+
+def device():
+    """Return where this process works."""
+    return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
