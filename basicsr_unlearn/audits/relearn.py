@@ -11,7 +11,7 @@ from basicsr_unlearn.errors import InputError
 LOOKS = (0, 1, 2, 5, 10, 20, 40, 70, 100, 150, 200, 300, 500, 700, 1000)  # steps; the first ones decide
 
 
-def relearn(net, draw, measure, steps, lr, scope=('.*',)):
+def relearn(net, draw, measure, steps, lr, scope=('.*',), adapt=None):
     """Fine-tune a copy of a network on data of the forgotten kind, and measure it on the way.
 
     Source: the relearn time of Golatkar et al., Eternal Sunshine of the Spotless Net (CVPR 2020), as a curve. Adam at
@@ -25,6 +25,7 @@ def relearn(net, draw, measure, steps, lr, scope=('.*',)):
         lr (float): Learning rate.
         scope (sequence[str]): Regular expressions; the attacker may move the parameters whose names begin with a match.
             Default: all.
+        adapt (callable): Changes the copy before that, for example adds adapters (lora.py). Default: None.
 
     Returns:
         dict: `{step: value}` at those of LOOKS that are below `steps`, and at `steps`.
@@ -33,6 +34,8 @@ def relearn(net, draw, measure, steps, lr, scope=('.*',)):
         InputError: An expression matches no parameter.
     """
     net = deepcopy(net).train()
+    if adapt:
+        adapt(net)
     chosen = _choose(net, scope)
     optimizer = torch.optim.Adam(chosen, lr)
     curve = {}
@@ -80,3 +83,10 @@ def excess(curve, oracle, original, lead=1.0):
     if not window.any():
         return None, 0
     return float(np.maximum(ours - reference, 0)[window].mean()), int(window.sum())
+
+
+def area(curve, oracle):
+    """Return the mean lead of a curve over the oracle's from step 1 on, dB; below it where it is behind."""
+    steps = np.arange(1, max(oracle) + 1)
+    ours, reference = (np.interp(steps, sorted(c), [c[look] for look in sorted(c)]) for c in (curve, oracle))
+    return float((ours - reference).mean())
