@@ -19,6 +19,7 @@ from basicsr_unlearn import (
     recipes,
     restore_folder,
 )
+from basicsr_unlearn.audit_run import add_command as add_audit
 from basicsr_unlearn.bench import add_command as add_bench
 from basicsr_unlearn.compat.reading import parse_unchecked
 from basicsr_unlearn.errors import Diverged, InputError, Lost
@@ -140,6 +141,19 @@ def bench(options):
     return course.run(options.opt, options.workers, options.plan, options.make_oracle)
 
 
+def audit(options):
+    """Attack a finished run's network: audit_run/."""
+    from basicsr_unlearn.audit_run.course import Course
+    from basicsr_unlearn.audit_run.subject import Subject
+
+    subject = Subject(options.opt, options.weights, options.name, options.quick, options.force_yml)
+    course = Course(subject, options.workers)
+    print(course.plan())
+    if not options.plan:
+        print(course.run())
+    return OK
+
+
 def convert(options):
     """Write weights in another form: checkpoint.convert."""
     print(f'wrote {options.target}: {checkpoint.convert(options.source, options.target, options.param_key)}')
@@ -183,6 +197,7 @@ def _parser():
     _add_convert(commands)
     recipes.add_commands(commands, init, preset)
     add_bench(commands, bench)
+    add_audit(commands, audit)
     return parser
 
 

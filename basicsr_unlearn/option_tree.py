@@ -2,6 +2,7 @@
 
 import re
 
+from basicsr_unlearn.audit_options import audit_options
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.option_tables import (
     ADDED_BY_BASICSR,
@@ -148,6 +149,7 @@ def check_unlearn_options(opt):
     if not opt['path'].get('pretrain_network_g'):
         raise InputError('path: pretrain_network_g: is missing: there is nothing to unlearn without trained weights.')
     stop_options(train)
+    audit_options(opt.get('audit'))
     _check_roles(opt['datasets'], train['method'].get('task', 'degradation'))
 
 

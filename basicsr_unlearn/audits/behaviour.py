@@ -9,22 +9,24 @@ from basicsr_unlearn.audits.subjects import answer, device
 LAPLACE = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])
 
 
-def behaviour(net, oracle, pairs, tiles, title='behaviour'):
+def behaviour(net, oracle, pairs, tiles, title=None):
     """Measure every picture of a set. Needs no oracle; with one, also how far the answers are from its answers.
 
     Args:
         net (nn.Module): Restorer; left as it is. None: the degraded picture itself.
         oracle (nn.Module): The net to agree with, or None.
-        pairs (Dataset): Items with `lq` and `gt`, (3, H, W) in [0, 1].
+        pairs (Dataset): Items with `lq` and `gt`, (3, H, W) in [0, 1], and `lq_path`.
         tiles (dict): Of `restore`.
-        title (str): Of the progress bar.
+        title (str): Of a progress bar. Default: none.
 
     Returns:
-        dict: Lists with a number for each picture: `psnr` (dB, at most 100), `agreement` (mean absolute difference to
-        the oracle's answer, in [0, 1]), `strength` (mean |lq - gt|), `colour` (tint) and `texture`, as below.
+        dict: Lists with an entry for each picture: `images` (its path), `psnr` (dB, at most 100), `agreement` (mean
+        absolute difference to the oracle's answer, in [0, 1]; None without one), `strength` (mean |lq - gt|), `colour`
+        (tint) and `texture`, as below.
     """
-    found = {'psnr': [], 'agreement': [], 'strength': [], 'colour': [], 'texture': []}
-    for item in tqdm(pairs, title, unit='image', leave=False, delay=2):
+    found = {'images': [], 'psnr': [], 'agreement': [], 'strength': [], 'colour': [], 'texture': []}
+    for item in tqdm(pairs, title, unit='image', leave=False, disable=title is None):
+        found['images'].append(item['lq_path'])
         lq, gt = (item[key].unsqueeze(0).to(device()) for key in ('lq', 'gt'))
         result = lq if net is None else answer(net, lq, tiles)
         found['psnr'].append(psnr(result, gt))

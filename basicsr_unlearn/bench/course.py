@@ -11,9 +11,10 @@ from basicsr_unlearn.audits.relearn import LOOKS
 from basicsr_unlearn.audits.subjects import Crops
 from basicsr_unlearn.bench import leaderboard, short_oracle
 from basicsr_unlearn.bench.jobs import KINDS
-from basicsr_unlearn.bench.options import Bench, complete, run_name
+from basicsr_unlearn.bench.options import Bench, run_name
 from basicsr_unlearn.bench.table import Table
 from basicsr_unlearn.pool import Pool
+from basicsr_unlearn.run_tree import complete
 
 
 def run(path, workers=None, plan_only=False, make_oracle=None):

@@ -1,7 +1,6 @@
 """The option file of a benchmark, read and checked."""
 
 import json
-import os
 import re
 from copy import deepcopy
 from os import path as osp
@@ -15,9 +14,8 @@ from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.methods import method_class
 from basicsr_unlearn.network import build_network_g
 from basicsr_unlearn.option_tables import ROLES
-from basicsr_unlearn.options import check_choice, check_keys, check_name, expand_paths, from_section, prepare
-
-PATHS = ('dataroot_', 'pretrain_network_', 'file_list', 'meta_info_file')  # keys whose values are paths
+from basicsr_unlearn.options import check_choice, check_keys, check_name, expand_paths, from_section
+from basicsr_unlearn.run_tree import absolute, complete
 
 CLAIMS = {
     'full': 'Oracle: the recipe of the original without the forget data. Gap and relearn excess are against it.',
@@ -243,25 +241,3 @@ def assign(tree, key, value, option):
         if not isinstance(tree, dict):
             raise InputError(f'{option}: {key}: there is no section {name} in the option tree.')
     tree[last] = value
-
-
-def complete(tree):
-    """Return an option tree as BasicSR's `parse_options` would hand it to a model in this process."""
-    import torch
-
-    opt = deepcopy(tree)
-    opt.update(dist=False, rank=0, world_size=1, is_train=True, auto_resume=False)
-    opt['num_gpu'] = 1 if torch.cuda.is_available() else 0
-    for key, section in opt['datasets'].items():
-        section.update(phase=key.split('_')[0], scale=opt['scale'])
-    return prepare(opt)
-
-
-def absolute(tree, key=''):
-    """Return the tree with every path that exists made absolute: runs have a folder of their own."""
-    if isinstance(tree, dict):
-        return {name: absolute(value, str(name)) for name, value in tree.items()}
-    if isinstance(tree, str) and ('/' in tree or key.startswith(PATHS)):
-        path = os.path.expandvars(osp.expanduser(tree))
-        return osp.abspath(path) if osp.exists(path) else tree
-    return tree

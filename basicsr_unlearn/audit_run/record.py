@@ -1,0 +1,99 @@
+"""The record of a removal: what was to be forgotten, by what, when, and what is left; hashes and counts, no names."""
+
+import hashlib
+import platform
+from os import path as osp
+
+import torch
+import yaml
+from tqdm import tqdm
+
+from basicsr.version import __version__ as basicsr_version
+from basicsr_unlearn import __version__, leftovers
+from basicsr_unlearn.data.lmdb_files import read_lmdb
+from basicsr_unlearn.data.sources import build_source, image_files
+
+SECRET = ('dataroot_', 'file_list', 'meta_info_file')  # keys of the forget set whose values say where it is
+
+
+def collect(subject, nets):
+    """Return `record` of audit.json.
+
+    Args:
+        subject (Subject): The audit.
+        nets (dict): Its networks.
+    """
+    summary = subject.summary or {}
+    with open(subject.path, encoding='utf-8') as file:
+        text = file.read()
+    return {
+        'forgotten': forgotten(subject.forget),
+        'finished': summary.get('finished'),
+        'versions': {
+            'basicsr-unlearn': summary.get('version', __version__),
+            'basicsr': basicsr_version,
+            'torch': torch.__version__,
+            'python': platform.python_version(),
+        },
+        'options': {'sha256': hashlib.sha256(text.encode()).hexdigest(), 'text': options_text(subject.opt)},
+        'seeds': {'run': subject.opt['manual_seed'], 'audit': subject.options.seed},
+        'weights': {'before': nets['original']['sha256'], 'after': nets['unlearned']['sha256']},
+        **{key: summary.get(key) for key in ('cost', 'cost_share', 'iterations', 'kept_iteration', 'stopped_by')},
+        'leftovers': _leftovers(subject),
+    }
+
+
+def forgotten(section):
+    """Return what a forget set is: `{pairs, files, sha256, hashes, what}`.
+
+    `hashes` holds for each pair the sha256 of the contents of its files, ascending; `sha256` is that of all of them.
+    Drawn scenes have no files: `hashes` is empty, and `sha256` that of the section.
+    """
+    source = build_source('datasets: train: forget', section)
+    files = image_files(source)
+    if not files:
+        digest = hashlib.sha256(yaml.safe_dump(section).encode()).hexdigest()
+        return {'pairs': len(source), 'files': 0, 'sha256': digest, 'hashes': [], 'what': 'drawn scenes'}
+    lmdbs = source.read_image.lmdbs
+    kinds = ('lq', 'gt')[-len(files[0]) :]
+    hashes = []
+    for paths in tqdm(files, 'hashing the forget set', unit='pair', leave=False, delay=2):
+        digest = hashlib.sha256()
+        for kind, path in zip(kinds, paths, strict=True):
+            digest.update(hashlib.sha256(_content(path, lmdbs and lmdbs[kind])).digest())
+        hashes.append(digest.hexdigest())
+    hashes.sort()
+    whole = hashlib.sha256('\n'.join(hashes).encode()).hexdigest()
+    number = len({path for paths in files for path in paths})
+    return {'pairs': len(files), 'files': number, 'sha256': whole, 'hashes': hashes, 'what': 'files'}
+
+
+def _content(path, lmdb):
+    if lmdb:
+        return bytes(read_lmdb(lmdb, path))
+    with open(path, 'rb') as file:
+        return file.read()
+
+
+def options_text(opt):
+    """Return the option tree as YAML, less where the forget set is."""
+    tree = {key: value for key, value in opt.items() if key not in ('dist', 'rank', 'world_size', 'is_train')}
+    forget = {key: '<forget set>' if key.startswith(SECRET) else value for key, value in _forget(opt).items()}
+    places = {str(value) for key, value in _forget(opt).items() if key.startswith(SECRET) and value}
+    tree['datasets'] = {**opt['datasets'], 'train': {**opt['datasets']['train'], 'forget': forget}}
+    text = yaml.safe_dump(tree, sort_keys=False)
+    for place in sorted(places, key=len, reverse=True):
+        text = text.replace(place, '<forget set>')
+    return text
+
+
+def _forget(opt):
+    return opt['datasets']['train']['forget']
+
+
+def _leftovers(subject):
+    """Return what still holds the forgotten data; places outside of the run without their folders."""
+    sets = leftovers.forgotten_sets(subject.opt)
+    inside = leftovers.inside('.', (subject.summary or {}).get('name', subject.opt['name']), sets)
+    outside = leftovers.outside(subject.opt)
+    return inside + [{**entry, 'path': osp.basename(entry['path'])} for entry in outside]

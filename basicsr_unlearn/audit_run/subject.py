@@ -1,0 +1,166 @@
+"""What an audit looks at: the option file of a run with its section `audit`, and the weights."""
+
+import json
+from dataclasses import dataclass
+from os import path as osp
+
+from basicsr_unlearn import checkpoint, manifest, option_file, option_tree, preflight, preflight_network
+from basicsr_unlearn.audit_options import QUICK, audit_options
+from basicsr_unlearn.data.sources import build_source
+from basicsr_unlearn.errors import InputError
+from basicsr_unlearn.network import build_network_g
+from basicsr_unlearn.options import check_name, expand_paths, is_private, task_of
+from basicsr_unlearn.run_tree import complete
+
+SUMMARY = 'unlearn_summary.json'
+LATEST = osp.join('models', 'net_g_latest.pth')
+
+
+@dataclass
+class Depth:
+    """How hard to look."""
+
+    images: int  # of each validation set
+    attack_images: int  # of each forget set, followed during an attack
+    crop: int  # pixels at most, whatever the option file says
+    steps: int  # of relearning
+    attacks: int  # so many of the first ones; None: all
+    members: int  # pairs of each kind in the membership attack, at most
+    probes: int  # pairs for the linear probe
+    hard_images: int  # of each retained set, attacked
+    eps: tuple  # of that attack, grey levels of 255
+    sigmas: tuple  # of noise, grey levels of 255
+
+
+FULL = Depth(20, 8, 1024, 200, None, 1000, 400, 6, (1, 2, 4, 8, 16), (2, 4, 8, 16, 32))
+BRIEF = Depth(6, 4, 128, 60, QUICK, 300, 200, 3, (2, 8), (4, 16))
+
+
+class Subject:
+    """An audit: its options, the networks, and where they came from.
+
+    Args:
+        path (str): Option file of the unlearning run.
+        weights (str): The network to audit. Default: what the run has left.
+        name (str): Of the audit. Default: that of the run, with `weights` their name.
+        quick (bool): Look less hard. Default: False.
+        forced (list[str]): Entries of `--force_yml`.
+
+    Raises:
+        InputError: One line that names the option, the value and the remedy; nothing is created.
+    """
+
+    def __init__(self, path, weights=None, name=None, quick=False, forced=()):
+        self.path, self.quick = path, quick
+        tree = option_file.read(path, '-opt', forced)
+        option_tree.check_file(tree, f'-opt {path}', True)
+        if tree['model_type'] != 'UnlearnModel':
+            raise InputError(f'-opt {path}: model_type: {tree["model_type"]}: an audit needs that of an UnlearnModel.')
+        expand_paths('audit', tree.get('audit') or {})
+        self.opt, self.options = complete(tree), audit_options(tree.get('audit'))
+        self.depth = self._depth()
+        self.name = name or (tree['name'] if weights is None else osp.splitext(osp.basename(weights))[0])
+        check_name('--name', self.name)
+        self.folder = osp.join('audits', self.name)
+        self.weights = weights or osp.join('experiments', tree['name'], LATEST)
+        if weights is None and not osp.isfile(self.weights):
+            raise InputError(
+                f'-opt {path}: {self.weights}: no such file. Run basicsr train -opt {path} first, or name the network '
+                'to audit with --weights.'
+            )
+        self.summary = self._read_summary()
+        self.private, self.task = is_private(self.opt), task_of(self.opt)
+        self._check()
+
+    def _depth(self):
+        depth, own = (BRIEF if self.quick else FULL), self.options
+        changes = {'images': own.images, 'steps': own.steps}
+        return Depth(**{**vars(depth), **{key: value for key, value in changes.items() if value and not self.quick}})
+
+    def _read_summary(self):
+        """Return the summary of the run that left the weights, None where they lie in no run's folder."""
+        file = osp.join(osp.dirname(osp.dirname(osp.abspath(self.weights))), SUMMARY)
+        if not osp.isfile(file):
+            return None
+        with open(file, encoding='utf-8') as stream:
+            return json.load(stream)
+
+    @property
+    def crop(self):
+        """Pixels of the centre of every measured picture."""
+        return min(self.options.crop, self.depth.crop)
+
+    @property
+    def patch(self):
+        """Pixels of a training patch."""
+        return self.opt['datasets']['train']['gt_size']
+
+    @property
+    def forget(self):
+        """The forget set, a source."""
+        return self.opt['datasets']['train']['forget']
+
+    def sets(self, role=None):
+        """Return `{name: section}` of the validation sets, or of those of one role."""
+        found = {s['name']: s for key, s in self.opt['datasets'].items() if key.split('_')[0] == 'val'}
+        return {name: section for name, section in found.items() if role in (None, section['role'])}
+
+    def nets(self):
+        """Return `{name: {weights, param_key, strict, sha256}}` of `original`, `unlearned` and the oracles given."""
+        path = self.opt['path']
+        strict = path.get('strict_load_g', True)
+        found = {
+            'original': (path['pretrain_network_original'], path['param_key_original'], strict),
+            'unlearned': (self.weights, 'params', True),
+            'oracle': (path.get('pretrain_network_oracle'), path.get('param_key_oracle', 'params'), True),
+            'oracle_2': (self.options.oracle_2, 'params', True),
+        }
+        return {name: _net(*facts) for name, facts in found.items() if facts[0]}
+
+    def reference(self):
+        """Return what says how difficult a pair is: `{weights, ...}`, or None: the degraded picture itself."""
+        if self.options.reference:
+            return _net(self.options.reference, 'params', True)
+        return self.nets().get('oracle_2', self.nets().get('oracle'))
+
+    @property
+    def calibration(self):
+        """The same in words."""
+        nets = self.nets()
+        oracle = 'a second oracle' if 'oracle_2' in nets else 'the oracle' if 'oracle' in nets else None
+        return 'audit: reference' if self.options.reference else oracle or 'the degraded picture'
+
+    def oracle_cost(self):
+        """Return the oracle's training cost, or None."""
+        path = self.opt['path'].get('pretrain_network_oracle')
+        entry = (manifest.read_entry(path) if path else None) or {}
+        return self.opt['train'].get('oracle_cost') or entry.get('cost')
+
+    def _check(self):
+        preflight.check_options(self.opt)
+        preflight.check_data({**self._data(), **{f'datasets: {k}': s for k, s in self.opt['datasets'].items()}})
+        preflight_network.check_network(self.opt)
+        for key, weights in (
+            ('--weights', self.weights),
+            ('audit: oracle_2', self.options.oracle_2),
+            ('audit: reference', self.options.reference),
+        ):
+            if weights:
+                checkpoint.load_into(build_network_g(self.opt['network_g']), weights, key)
+
+    def _data(self):
+        """Return the sources of the section `audit` as training sets, which is how their images are checked."""
+        train, found = self.opt['datasets']['train'], {}
+        loader = {key: value for key, value in train.items() if key not in ('forget', 'retain')}
+        for key in ('public', 'heldout'):
+            section, option = getattr(self.options, key), f'audit: {key}'
+            if section is not None:
+                option_tree.check_source(option, section)
+                build_source(option, section)
+                found[option] = {**loader, 'type': 'MixedPairedDataset', 'sources': {key: section}}
+        return found
+
+
+def _net(weights, param_key, strict):
+    sha256 = checkpoint.sha256(checkpoint.resolve(weights))
+    return {'weights': weights, 'param_key': param_key, 'strict': strict, 'sha256': sha256}
