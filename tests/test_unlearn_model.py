@@ -29,6 +29,7 @@ def test_a_whole_run(options, run, tmp_path):
     assert set(result) == {
         'version',
         'name',
+        'finished',
         'method',
         'task',
         'iterations',

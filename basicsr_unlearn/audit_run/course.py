@@ -1,10 +1,10 @@
 """The course of an audit: jobs for all networks, their numbers, the verdicts, and the files of it."""
 
-import datetime
 import json
 import os
 import re
 import time
+from datetime import datetime, timezone
 from os import path as osp
 
 from basicsr.data import build_dataset
@@ -79,7 +79,7 @@ class Course:
             'private': subject.private,
             'quick': subject.quick,
             'seed': self.options.seed,
-            'finished': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+            'finished': datetime.now(timezone.utc).isoformat(timespec='seconds'),
             'seconds': round(time.time() - start, 1),
             'nets': {name: {'path': net['weights'], 'sha256': net['sha256']} for name, net in self.nets.items()},
             'summary': subject.summary,

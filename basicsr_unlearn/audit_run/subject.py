@@ -1,7 +1,7 @@
 """What an audit looks at: the option file of a run with its section `audit`, and the weights."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import path as osp
 
 from basicsr_unlearn import checkpoint, manifest, option_file, option_tree, preflight, preflight_network
@@ -73,9 +73,8 @@ class Subject:
         self._check()
 
     def _depth(self):
-        depth, own = (BRIEF if self.quick else FULL), self.options
-        changes = {'images': own.images, 'steps': own.steps}
-        return Depth(**{**vars(depth), **{key: value for key, value in changes.items() if value and not self.quick}})
+        own = {'images': self.options.images, 'steps': self.options.steps}
+        return replace(BRIEF if self.quick else FULL, **{key: value for key, value in own.items() if value})
 
     def _read_summary(self):
         """Return the summary of the run that left the weights, None where they lie in no run's folder."""

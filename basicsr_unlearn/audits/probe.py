@@ -35,7 +35,7 @@ def probe(net, pairs, groups, modules=None):
     told = _predict(np.concatenate([degraded, clean]), labels, np.tile(folds, 2))
     errors = strength - _predict(degraded, strength, folds)
     unexplained = np.square(errors).sum() / max(np.square(strength - strength.mean()).sum(), 1e-12)
-    return {'type': float((np.sign(told) == labels).mean()), 'strength': float(max(0.0, 1 - unexplained))}
+    return {'type': float(((told >= 0) == (labels > 0)).mean()), 'strength': float(max(0.0, 1 - unexplained))}
 
 
 def _features(net, images, modules, size=16):
@@ -64,6 +64,6 @@ def _predict(features, targets, folds):
         mean, scale = features[train].mean(0), features[train].std(0) + 1e-8
         x, centre = (features - mean) / scale, targets[train].mean()
         gram = x[train].T @ x[train]
-        gram += RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
+        gram += (RIDGE * np.trace(gram) / len(gram) + 1e-9) * np.eye(len(gram))
         found[test] = x[test] @ np.linalg.solve(gram, x[train].T @ (targets[train] - centre)) + centre
     return found

@@ -1,5 +1,6 @@
 """Measures the validation sets of a run and writes its table: before, during and after unlearning."""
 
+from datetime import datetime, timezone
 from functools import cached_property
 from os import path as osp
 
@@ -101,6 +102,7 @@ class Reporter:
         result = {
             'version': __version__,
             'name': self.opt['name'],
+            'finished': datetime.now(timezone.utc).isoformat(timespec='seconds'),
             'method': method['type'],
             'task': method.get('task', 'degradation'),
             **facts,

@@ -1,13 +1,13 @@
 """What a run leaves behind for people and programs: unlearn_summary.json and unlearn_summary.md.
 
-The JSON: {version, name, method, task, iterations, kept_iteration, seconds, memory, stopped_by, reason, cost,
+The JSON: {version, name, finished, method, task, iterations, kept_iteration, seconds, memory, stopped_by, reason, cost,
 cost_share, metrics: {name: {type, options}}, skipped: {count, files}, sets: [{name, role, shows_forgotten, images,
 psnr: {input, original, unlearned, oracle}, ssim: {the same}, and so every other name of `val: metrics`}], leftovers:
-[{path, kind, bytes, why}]}. Unknown values are null. PSNR in dB; `iterations` were done, `kept_iteration` is the one
-whose weights are left; `memory` is the peak in MiB, that of the GPU or of the process; `stopped_by` is a key of
-ENDINGS, `reason` says in words what diverged; `skipped` are the training files that could not be used; `cost` in
-image-forward-equivalents (one training patch forward = 1, a training step on it = 3); `cost_share` is that cost over
-the oracle's; `leftovers` are what still holds the forgotten data (leftovers.py).
+[{path, kind, bytes, why}]}. Unknown values are null. PSNR in dB; `finished` is when (UTC); `iterations` were done,
+`kept_iteration` is the one whose weights are left; `memory` is the peak in MiB, that of the GPU or of the process;
+`stopped_by` is a key of ENDINGS, `reason` says in words what diverged; `skipped` are the training files that could not
+be used; `cost` in image-forward-equivalents (one training patch forward = 1, a training step on it = 3); `cost_share`
+is that cost over the oracle's; `leftovers` are what still holds the forgotten data (leftovers.py).
 """
 
 import json
