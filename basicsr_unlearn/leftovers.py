@@ -1,6 +1,8 @@
 """What still holds the forgotten data after a run: in the folders of the run, and outside of them."""
 
 import glob
+import html
+import json
 import os
 import re
 from itertools import islice
@@ -19,6 +21,7 @@ KINDS = {  # kind: what it is called, why it is listed
     'adversarial_cache': ('adversarial examples', 'forget images under attack'),
     'pictures': ('pictures', 'pictures of forgotten images'),
     'tensorboard': ('files of TensorBoard', 'pictures of forgotten images'),
+    'audit': ('files of the audit', 'pictures of forgotten images'),
     'temporary': ('half-written files', 'what a killed process was writing'),
     'archived_run': ('earlier runs', 'an earlier run of this name'),
     'dry_run': ('dry runs', 'a dry run of this name'),
@@ -64,9 +67,25 @@ def inside(root, name, sets):
         sizes = event_files.pictures(path, sets)
         if sizes:
             found.append(_entry(path, 'tensorboard', sum(sizes), f'{len(sizes)} pictures of {", ".join(sets)}'))
+    found += [_entry(path, 'audit', _size(path)) for path in _audit_files(osp.join(root, 'audits', name), sets)]
     for entry in found:
         entry['path'] = osp.relpath(entry['path'], root)
     return found
+
+
+def _audit_files(folder, sets):
+    """Return the pictures of some validation sets that an audit has written, and its page where they are on it."""
+    record, page = osp.join(folder, 'audit.json'), osp.join(folder, 'report.html')
+    if not osp.isfile(record):
+        return []
+    with open(record, encoding='utf-8') as file:
+        pictures = json.load(file)['pictures']
+    found = [osp.join(folder, path) for shown in pictures if shown['set'] in sets for path in shown['files'].values()]
+    if osp.isfile(page):
+        with open(page, encoding='utf-8') as file:
+            shown = re.search(r'<meta name="shows" content="([^"]*)">', file.read())
+        found += [page] if shown and set(html.unescape(shown[1]).split('\n')) & set(sets) else []
+    return list(filter(osp.lexists, found))
 
 
 def outside(opt):
