@@ -34,10 +34,15 @@ def make_audit(name='unlearn_haze', nets=NETS, private=False, images=12):
         'summary': {'seconds': 107.0, 'stopped_by': 'total_iter'},
         'questions': _questions(nets),
         'audits': {
-            'behaviour': {'sets': {key: _set(key, nets, images, private, chance) for key in ('haze', 'rain', 'noise25')}},
+            'behaviour': {
+                'sets': {key: _set(key, nets, images, private, chance) for key in ('haze', 'rain', 'noise25')}
+            },
             'relearning': {'attacks': [_attack(*kind, nets) for kind in _kinds()]},
             'hidden': {
-                'swap': {'original encoder, own decoder': dict.fromkeys(nets, 15.62), 'haze left': {'missing': 'No haze.'}},
+                'swap': {
+                    'original encoder, own decoder': dict.fromkeys(nets, 15.62),
+                    'haze left': {'missing': 'No haze.'},
+                },
                 'probe': {'accuracy of the type': {net: 0.91 for net in nets}, 'classes': 3},
             },
             'membership': _membership(nets, chance),
@@ -72,8 +77,17 @@ def write_audit(root, audit, pictures=('haze', 'rain'), size=96):
 
 
 def measure(key, name, unit, values, rule, light='green', remark='', digits=2):
-    return {'key': key, 'name': name, 'unit': unit, 'values': values, 'digits': digits, 'limits': [0.5, 1.0], 'rule': rule,
-            'light': light, 'remark': remark}  # fmt: skip
+    return {
+        'key': key,
+        'name': name,
+        'unit': unit,
+        'values': values,
+        'digits': digits,
+        'limits': [0.5, 1.0],
+        'rule': rule,
+        'light': light,
+        'remark': remark,
+    }
 
 
 def _questions(nets):
@@ -84,33 +98,81 @@ def _questions(nets):
     kept = 'green down to −0.1 dB, amber down to −0.5, red below'
     gone = 'green up to 0.5 dB, amber up to 1.5, red above'
     forgotten = [
-        measure('forget_gap', 'PSNR of the forget sets, distance to the oracle', 'dB', of(6.7, 0.1, 0.0, 0.02),
-                'green up to 0.5 dB, amber up to 1.0, red above', 'green' if known else 'grey',
-                '' if known else 'n/a: no oracle was given (path: pretrain_network_oracle)'),
-        measure('oddity', 'Colour shift against the input', 'grey levels', of(6.1, 0.42, 0.40, 0.39),
-                'green up to 1.0, amber up to 2.0, red above'),
-    ]  # fmt: skip
+        measure(
+            'forget_gap',
+            'PSNR of the forget sets, distance to the oracle',
+            'dB',
+            of(6.7, 0.1, 0.0, 0.02),
+            'green up to 0.5 dB, amber up to 1.0, red above',
+            'green' if known else 'grey',
+            '' if known else 'n/a: no oracle was given (path: pretrain_network_oracle)',
+        ),
+        measure(
+            'oddity',
+            'Colour shift against the input',
+            'grey levels',
+            of(6.1, 0.42, 0.40, 0.39),
+            'green up to 1.0, amber up to 2.0, red above',
+        ),
+    ]
     members = 'green up to 0.55, amber up to 0.60, red above'
     return [
-        {'key': 'forgotten', 'question': 'Is it forgotten?', 'light': 'green' if known else 'grey',
-         'sentence': 'Yes: haze is left at 15.0 dB, the oracle at 14.9.', 'measures': forgotten},
-        {'key': 'removed', 'question': 'Is it removed, or only hidden?', 'light': 'amber',
-         'sentence': 'For the most part: the hardest attack brings back 0.9 dB more than in the oracle.',
-         'measures': [
-             measure('relearn_excess', 'Relearn excess E, worst attack', 'dB', of(5.61, 0.92, 0.0, 0.31), gone, 'amber'),
-             measure('probe', 'Linear probe for the type of degradation', '', of(0.99, 0.97, 0.97, 0.96),
-                     'green up to 0.05 above the oracle', 'grey', 'not informative: the original and the oracle are alike', 3),
-         ]},
-        {'key': 'kept', 'question': 'Are the others kept?', 'light': 'green',
-         'sentence': 'Yes: the worst retained set, noise25, lost 0.05 dB.',
-         'measures': [measure('retained', 'Worst retained set against the original', 'dB', of(0, -0.05, 1.74, 1.77), kept)]},
-        {'key': 'members', 'question': 'Are members visible?', 'light': 'red',
-         'sentence': 'Yes: an attacker tells members from others with an AUC of 0.64, in the oracle of 0.50.',
-         'measures': [measure('auc', 'AUC of the calibrated attack', '', of(0.93, 0.64, 0.5, 0.51), members, 'red', '', 3)]},
-        {'key': 'price', 'question': 'What did it cost?', 'light': 'green',
-         'sentence': "4.9 % of the oracle's training, 107 seconds.",
-         'measures': [measure('cost', "Cost, share of the oracle's training", '%', {'unlearned': 4.92}, 'green up to 5 %')]},
-    ]  # fmt: skip
+        {
+            'key': 'forgotten',
+            'question': 'Is it forgotten?',
+            'light': 'green' if known else 'grey',
+            'sentence': 'Yes: haze is left at 15.0 dB, the oracle at 14.9.',
+            'measures': forgotten,
+        },
+        {
+            'key': 'removed',
+            'question': 'Is it removed, or only hidden?',
+            'light': 'amber',
+            'sentence': 'For the most part: the hardest attack brings back 0.9 dB more than in the oracle.',
+            'measures': [
+                measure(
+                    'relearn_excess', 'Relearn excess E, worst attack', 'dB', of(5.61, 0.92, 0.0, 0.31), gone, 'amber'
+                ),
+                measure(
+                    'probe',
+                    'Linear probe for the type of degradation',
+                    '',
+                    of(0.99, 0.97, 0.97, 0.96),
+                    'green up to 0.05 above the oracle',
+                    'grey',
+                    'not informative: the original and the oracle are alike',
+                    3,
+                ),
+            ],
+        },
+        {
+            'key': 'kept',
+            'question': 'Are the others kept?',
+            'light': 'green',
+            'sentence': 'Yes: the worst retained set, noise25, lost 0.05 dB.',
+            'measures': [
+                measure('retained', 'Worst retained set against the original', 'dB', of(0, -0.05, 1.74, 1.77), kept)
+            ],
+        },
+        {
+            'key': 'members',
+            'question': 'Are members visible?',
+            'light': 'red',
+            'sentence': 'Yes: an attacker tells members from others with an AUC of 0.64, in the oracle of 0.50.',
+            'measures': [
+                measure('auc', 'AUC of the calibrated attack', '', of(0.93, 0.64, 0.5, 0.51), members, 'red', '', 3)
+            ],
+        },
+        {
+            'key': 'price',
+            'question': 'What did it cost?',
+            'light': 'green',
+            'sentence': "4.9 % of the oracle's training, 107 seconds.",
+            'measures': [
+                measure('cost', "Cost, share of the oracle's training", '%', {'unlearned': 4.92}, 'green up to 5 %')
+            ],
+        },
+    ]
 
 
 def _set(key, nets, images, private, chance):
@@ -120,7 +182,9 @@ def _set(key, nets, images, private, chance):
     strength = [abs(0.12 - 0.02 * shift) for shift in shifts]
     found = {
         'role': 'forget' if key == 'haze' else 'retain',
-        'images': [f'{index * 7919 + 268435456:08x}' if private else f'{key}_{index:04d}.png' for index in range(images)],
+        'images': [
+            f'{index * 7919 + 268435456:08x}' if private else f'{key}_{index:04d}.png' for index in range(images)
+        ],
         'input': [15.2 + shift for shift in shifts],
         'psnr': psnr,
         'strength': strength,
@@ -144,19 +208,38 @@ def _attack(data, scope, lr, index, nets):
         return 22.0 - (22.0 - START[net]) * math.exp(-faster * step)
 
     curves = {net: {str(step): level(net, step) for step in LOOKS} for net in nets}
-    gaps = {net: [max(0, curves[net][str(s)] - curves['oracle'][str(s)]) for s in LOOKS[1:]] for net in nets if 'oracle' in nets}
+    gaps = {
+        net: [max(0, curves[net][str(s)] - curves['oracle'][str(s)]) for s in LOOKS[1:]]
+        for net in nets
+        if 'oracle' in nets
+    }
     excess = {net: sum(values) / len(values) for net, values in gaps.items()} or dict.fromkeys(nets)
     area = {net: sum(curve.values()) / len(curve) for net, curve in curves.items()}
-    return {'data': data, 'scope': scope, 'lr': lr, 'seed': 0, 'steps': 100, 'curves': curves, 'area': area,
-            'excess': excess, 'window': 87}  # fmt: skip
+    return {
+        'data': data,
+        'scope': scope,
+        'lr': lr,
+        'seed': 0,
+        'steps': 100,
+        'curves': curves,
+        'area': area,
+        'excess': excess,
+        'window': 87,
+    }
 
 
 def _rates(auc, chance):
     power = (1 - auc) / auc
     fpr = [index / 300 for index in range(301)]
     tpr = [min(1, max(0, value**power)) for value in fpr]
-    return {'auc': auc, 'interval': [auc - 0.03, auc + 0.02], 'tpr_1': 0.01**power, 'tpr_1_interval': [0.0, 0.3],
-            'tpr_01': None, 'roc': {'fpr': fpr, 'tpr': tpr}}  # fmt: skip
+    return {
+        'auc': auc,
+        'interval': [auc - 0.03, auc + 0.02],
+        'tpr_1': 0.01**power,
+        'tpr_1_interval': [0.0, 0.3],
+        'tpr_01': None,
+        'roc': {'fpr': fpr, 'tpr': tpr},
+    }
 
 
 def _membership(nets, chance):
@@ -184,14 +267,24 @@ def _row(key, nets, known):
     levels = START if key == 'haze' else KEPT
     psnr = {net: levels[net] if net in nets else None for net in ('original', 'unlearned', 'oracle')}
     ssim = {net: value and value / 33 for net, value in psnr.items()}
-    return {'name': key, 'role': 'forget' if key == 'haze' else 'retain', 'images': 40,
-            'psnr': {'input': 15.18, **psnr}, 'ssim': {'input': 0.7, **ssim}}  # fmt: skip
+    return {
+        'name': key,
+        'role': 'forget' if key == 'haze' else 'retain',
+        'images': 40,
+        'psnr': {'input': 15.18, **psnr},
+        'ssim': {'input': 0.7, **ssim},
+    }
 
 
 def _record():
     return {
-        'forgotten': {'pairs': 200, 'files': 400, 'sha256': 'f' * 64, 'hashes': [f'{index:064x}' for index in range(200)],
-                      'what': 'a whole degradation: 200 pairs of haze'},
+        'forgotten': {
+            'pairs': 200,
+            'files': 400,
+            'sha256': 'f' * 64,
+            'hashes': [f'{index:064x}' for index in range(200)],
+            'what': 'a whole degradation: 200 pairs of haze',
+        },
         'finished': '2026-11-23T06:01:02+00:00',
         'versions': {'basicsr-unlearn': '0.1.0', 'basicsr': '1.4.2', 'torch': '2.9.0', 'python': '3.11.2'},
         'options': {'sha256': 'e' * 64, 'text': 'name: unlearn_haze\ndatasets:\n  train:\n    forget: <forget set>\n'},
@@ -201,6 +294,12 @@ def _record():
         'cost_share': 0.0492,
         'iterations': 270,
         'kept_iteration': 270,
-        'leftovers': [{'path': 'weights/original.pth', 'kind': 'original', 'bytes': 1_700_000,
-                       'why': 'the network that knows the forgotten data'}],
-    }  # fmt: skip
+        'leftovers': [
+            {
+                'path': 'weights/original.pth',
+                'kind': 'original',
+                'bytes': 1_700_000,
+                'why': 'the network that knows the forgotten data',
+            }
+        ],
+    }

@@ -92,16 +92,22 @@ def _mean(values):
 
 
 def _depth(audits, names):
-    points = {names[i]: (f'run{i}', figures.trade(audit)['unlearned']) for i, audit in enumerate(audits)}
+    points = {names[i]: (_style(i), figures.trade(audit)['unlearned']) for i, audit in enumerate(audits)}
     for net, point in figures.trade(audits[0]).items():
         if net != 'unlearned':
             points[NETS[net]] = (net, point)
     return figures.depth(points)
 
 
+def _style(index):
+    return f'run{index % 8}'
+
+
 def _relearning(audits, names):
     """Return the curves of all runs under the attack that is worst for one of them and was made on all."""
-    found = [{figures.name_of(a): a for a in audit['audits'].get('relearning', {}).get('attacks') or []} for audit in audits]
+    found = [
+        {figures.name_of(a): a for a in audit['audits'].get('relearning', {}).get('attacks') or []} for audit in audits
+    ]
     attacked = [index for index, attacks in enumerate(found) if attacks]
     if not attacked:
         return [words.missing('Relearning', 'No run was attacked in this way. `basicsr audit -opt FILE` does it.')]
@@ -112,9 +118,11 @@ def _relearning(audits, names):
     title = figures.name_of(worst)
     first = found[attacked[0]][title]['curves']
     series = [figures.curve(NETS[net], net, first[net]) for net in ('original', 'oracle') if net in first]
-    series += [figures.curve(names[i], f'run{i}', found[i][title]['curves']['unlearned']) for i in attacked]
+    series += [figures.curve(names[i], _style(i), found[i][title]['curves']['unlearned']) for i in attacked]
     looks = sorted({int(step) for entry in series for step, *_ in entry['points']})
-    rows = [[entry['name'], *(number(dict(p[:2] for p in entry['points']).get(step)) for step in looks)] for entry in series]
+    rows = [
+        [entry['name'], *(number(dict(p[:2] for p in entry['points']).get(step)) for step in looks)] for entry in series
+    ]
     chart = words.chart(title, 'steps of fine-tuning', 'PSNR of the forget sets, dB', series, steps=True)
     numbers = words.table('PSNR in dB by step', ['network', *map(str, looks)], rows)
     note = 'The attack under which one of the runs comes back the most.'

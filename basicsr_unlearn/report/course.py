@@ -19,7 +19,9 @@ def report(text):
         InputError: No such run or audit, a damaged file, or a page of somebody else in the way.
     """
     subject = find(text, 'report')
-    return _write(lambda: view.build(subject.audit), [subject], osp.join(subject.folder, 'report'))
+    page = _checked(subject, lambda: view.build(subject.audit))
+    texts = _checked(subject, lambda: write.texts(page, subject.folder))
+    return _save(page, texts, osp.join(subject.folder, 'report'))
 
 
 def compare(texts, stem):
@@ -33,22 +35,28 @@ def compare(texts, stem):
         InputError: As for `report`, or the folder of `stem` cannot be made.
     """
     subjects = [find(text, 'compare') for text in texts]
+    for subject in subjects:
+        _checked(subject, lambda subject=subject: view.build(subject.audit))
+    page = several.build([subject.audit for subject in subjects])
     stem = stem.removesuffix('.html')
     try:
         os.makedirs(osp.dirname(stem) or '.', exist_ok=True)
     except OSError as error:
         raise InputError(f'compare: -o {stem}: its folder cannot be made ({error.strerror}).') from None
-    return _write(lambda: several.build([subject.audit for subject in subjects]), subjects, stem)
+    return _save(page, write.texts(page, '.'), stem)
 
 
-def _write(build, subjects, stem):
+def _checked(subject, make):
+    """Return what `make` gives, or raise InputError: the file of the subject is damaged."""
     try:
-        page = build()
-        texts = write.texts(page, subjects[0].folder)
+        return make()
+    except InputError:
+        raise
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        files = ', '.join(subject.file for subject in subjects)
-        reason = f'{type(error).__name__} {error}'
-        raise damaged(files, reason, subjects[0].audit.get('version')) from error
+        raise damaged(subject.file, f'{type(error).__name__} {error}', subject.audit.get('version')) from error
+
+
+def _save(page, texts, stem):
     for path in write.save(texts, stem, page['made_by']):
         print(f'wrote {path}')
     return 0

@@ -1,7 +1,7 @@
 """Sections of any depth as tables."""
 
 from basicsr_unlearn.report import words
-from basicsr_unlearn.report.words import NETS, number
+from basicsr_unlearn.report.words import NETS
 
 
 def given(by_net):
@@ -17,9 +17,9 @@ def details(title, found):
     for path, value in _leaves(found):
         net = next((part for part in path if part in NETS), None)
         by_net.add(net)
-        name = ', '.join(part.replace('_', ' ') for part in path if part != net or part == 'missing')
-        rows.setdefault(name, {})[net] = _leaf(value)
-    nets = [net for net in (None, *NETS) if net in by_net]
+        name = ', '.join(part.replace('_', ' ') for part in path if part not in (net, 'missing'))
+        rows.setdefault(name, {})[net] = f'n/a: {value}' if path[-1] == 'missing' else _leaf(value)
+    nets = [net for net in (*NETS, None) if net in by_net]
     head = ['what', *('value' if net is None else NETS[net] for net in nets)]
     return [words.table(title, head, [[name, *(row.get(net, '') for net in nets)] for name, row in rows.items()])]
 
@@ -38,4 +38,4 @@ def _leaf(value):
     if isinstance(value, list):
         shown = ', '.join(words.text_of(_leaf(item)) for item in value[:8])
         return f'{shown}, … ({len(value)} values)' if len(value) > 8 else shown
-    return number(value, 0 if isinstance(value, int) else 4)
+    return {'text': f'{value:.4g}' if abs(value) < 1000 else f'{value:.0f}', 'value': value}

@@ -54,7 +54,9 @@ def relearning(found):
             curves = [number(attack['curves'][net].get(str(look))) for look in looks]
             rows.append([name_of(attack), NETS[net], *values, *curves])
     head = ['attack', 'network', 'E', 'area', *map(str, looks)]
-    note = 'How fast fine-tuning brings the forgotten back. Removed: as slowly as in the oracle. The worst attack first.'
+    note = (
+        'How fast fine-tuning brings the forgotten back. Removed: as slowly as in the oracle. The worst attack first.'
+    )
     return [words.charts('Relearning', drawn, words.table('PSNR in dB by step', head, rows), note)]
 
 
@@ -84,7 +86,7 @@ def _retained(audit):
     if not sets:
         return [entry['psnr'] for entry in audit['sets'] if entry['role'] == 'retain']
     return [
-        {net: statistics.fmean(values) for net, values in entry['psnr'].items() if values and None not in values}
+        {net: _mean(values) for net, values in entry['psnr'].items()}
         for entry in sets.values()
         if entry['role'] == 'retain'
     ]
@@ -146,25 +148,28 @@ def agreement(found):
         nets = [net for net in given(agree) if net != 'oracle']
         if not (nets and strength):
             continue
-        series = [
-            words.line(
-                NETS[net],
-                net,
-                [(strength[i], agree[net][i], f'{entry["images"][i]}: {NETS[net]} {agree[net][i]:.4f}') for i in pick],
-                False,
-            )
-            for net in nets
-            for pick in [_spread(len(strength))]
-        ]
+        series = [words.line(NETS[net], net, _distances(entry, net), False) for net in nets]
         x, y = 'strength of the degradation (mean |input − clean|)', "mean distance to the oracle's output"
         drawn.append(words.chart(f'{name} ({entry["role"]})', x, y, series))
-        rows.append([name, *(number(statistics.fmean(agree[net]) if net in nets else None, 4) for net in NETS)])
+        rows.append([name, *(number(_mean(agree.get(net)), 4) for net in NETS)])
     if not drawn:
         return []
-    note = "Mean absolute difference of the outputs, in [0, 1]. Low at every strength: it does what the oracle does."
-    return [
-        words.charts("Agreement with the oracle's output", drawn, words.table('Mean of all images', ['set', *NETS.values()], rows), note)
+    note = 'Mean absolute difference of the outputs, in [0, 1]. Low at every strength: it does what the oracle does.'
+    table = words.table('Mean of all images', ['set', *NETS.values()], rows)
+    return [words.charts("Agreement with the oracle's output", drawn, table, note)]
+
+
+def _distances(entry, net):
+    values, strength = entry['agreement'][net], entry['strength']
+    names = [
+        f'{name}: {NETS[net]} {number(value, 4)["text"]}' for name, value in zip(entry['images'], values, strict=True)
     ]
+    return [(strength[i], values[i], names[i]) for i in _spread(len(values))]
+
+
+def _mean(values):
+    known = [value for value in values or [] if value is not None]
+    return statistics.fmean(known) if known else None
 
 
 def robustness(found):
@@ -181,7 +186,10 @@ def robustness(found):
             words.line(
                 NETS[net],
                 net,
-                [(x, y, f'{NETS[net]}, {across} {x:g}: {_db(y)}') for x, y in zip(value[across], value['psnr'][net], strict=True)],
+                [
+                    (x, y, f'{NETS[net]}, {across} {x:g}: {_db(y)}')
+                    for x, y in zip(value[across], value['psnr'][net], strict=True)
+                ],
             )
             for net in nets
         ]
@@ -189,5 +197,9 @@ def robustness(found):
         for i, x in enumerate(value[across]):
             rows.append([title, f'{x:g}', *(number(value['psnr'][net][i] if net in nets else None) for net in NETS)])
     table = words.table('PSNR in dB', ['input', 'strength', *NETS.values()], rows)
-    blocks = [words.charts('Robustness', drawn, table, 'Steeper than the original: unlearning made it brittle.')] if drawn else []
+    blocks = (
+        [words.charts('Robustness', drawn, table, 'Steeper than the original: unlearning made it brittle.')]
+        if drawn
+        else []
+    )
     return blocks + details('Robustness, more', rest)

@@ -49,9 +49,11 @@ def find(text, command):
                 return Subject(osp.dirname(path), make(path), path)
     if osp.isdir(osp.join('experiments', text)) or osp.isdir(text):
         raise InputError(f'{command}: {text}: holds no {AUDIT} and no {SUMMARY}: not an unlearning run that finished.')
-    known = sorted({osp.basename(osp.dirname(path)) for path in glob.glob(f'audits/*/{AUDIT}')}.union(
-        osp.basename(osp.dirname(path)) for path in glob.glob(f'experiments/*/{SUMMARY}')
-    ))
+    known = sorted(
+        {osp.basename(osp.dirname(path)) for path in glob.glob(f'audits/*/{AUDIT}')}.union(
+            osp.basename(osp.dirname(path)) for path in glob.glob(f'experiments/*/{SUMMARY}')
+        )
+    )
     hint = nearest(name, known) if known else 'There are none here: `basicsr train` and `basicsr audit` make them.'
     raise InputError(f'{command}: {text}: no such run or audit in {os.getcwd()}. {hint}')
 
@@ -100,14 +102,14 @@ def _without_audit(path):
 
 
 def _from_summary(summary, name):
-    reason = f'Run {name} has not been audited. `basicsr audit -opt FILE`, with FILE naming this run, answers it.'
+    reason = 'Not audited: `basicsr audit -opt FILE` answers it.'
     questions = [
         {'key': key, 'question': text, 'light': 'grey', 'sentence': reason, 'measures': _measured(key, summary)}
         for key, text in QUESTIONS.items()
     ]
     for question in questions:
         if question['measures']:
-            question['sentence'] = f'Measured, not judged. {reason}'
+            question['sentence'] = f'Measured below, not judged. {reason}'
     return {
         'version': summary['version'],
         'name': name,
@@ -136,7 +138,15 @@ def _measured(key, summary):
         rows += [('Time of the run', 's', {'unlearned': summary['seconds']}, 0)]
     remark = 'not judged without an audit'
     return [
-        {'key': name, 'name': name, 'unit': unit, 'values': values, 'digits': digits, 'rule': '', 'light': 'grey',
-         'remark': remark}
+        {
+            'key': name,
+            'name': name,
+            'unit': unit,
+            'values': values,
+            'digits': digits,
+            'rule': '',
+            'light': 'grey',
+            'remark': remark,
+        }
         for name, unit, values, digits in rows
     ]

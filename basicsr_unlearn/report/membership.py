@@ -10,8 +10,7 @@ RATES = ('AUC', '95 % interval', 'TPR at 1 % FPR', '95 % interval', 'TPR at 0.1 
 def roc(title, curves, note):
     """Return ROC curves; `curves` is `{name: (style, {fpr, tpr})}`."""
     series = [
-        words.line(name, style, zip(found['fpr'], found['tpr'], strict=True))
-        for name, (style, found) in curves.items()
+        words.line(name, style, zip(found['fpr'], found['tpr'], strict=True)) for name, (style, found) in curves.items()
     ]
     x, y = 'non-members taken for members', 'members found'
     return words.charts(title, [words.chart(title, x, y, series, diagonal=True, limits=[0, 1])], None, note)
@@ -32,7 +31,9 @@ def membership(found):
     curves = {NETS[net]: (net, found['nets'][net]['roc']) for net in nets if found['nets'][net].get('roc')}
     if curves:
         blocks.append(roc('Membership: ROC curves', curves, 'On the diagonal nothing can be seen.'))
-    return blocks + details('Membership, more', {k: v for k, v in found.items() if k not in ('nets', 'members', 'non_members')})
+    return blocks + details(
+        'Membership, more', {k: v for k, v in found.items() if k not in ('nets', 'members', 'non_members')}
+    )
 
 
 def _rates(found):

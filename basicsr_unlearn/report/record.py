@@ -34,7 +34,7 @@ def _rows(audit, found):
     pairs, files = forgotten.get('pairs'), forgotten.get('files')
     yield 'what was forgotten', forgotten.get('what')
     yield 'how much', pairs and f'{pairs} pairs' + (f', {files} files' if files else '')
-    yield 'sha256 of all of it', forgotten.get('sha256')
+    yield 'sha256 of all of it', _code(forgotten.get('sha256'))
     yield 'finished', found.get('finished')
     yield 'method', f'{audit["method"]}, task {audit["task"]}' if audit['method'] else None
     yield 'ended because', ENDINGS.get(summary.get('stopped_by'))
@@ -42,11 +42,15 @@ def _rows(audit, found):
     yield 'cost', _cost(found)
     yield 'versions', ', '.join(f'{name} {version}' for name, version in versions.items())
     yield 'seeds', ', '.join(map(str, found.get('seeds') or []))
-    yield 'sha256 of the option file', options.get('sha256')
-    yield 'sha256 of the weights before', weights.get('before')
-    yield 'sha256 of the weights after', weights.get('after')
+    yield 'sha256 of the option file', _code(options.get('sha256'))
+    yield 'sha256 of the weights before', _code(weights.get('before'))
+    yield 'sha256 of the weights after', _code(weights.get('after'))
     for net, entry in audit['nets'].items():
-        yield f'{NETS.get(net, net)}', f'{entry["path"]}, sha256 {entry["sha256"]}'
+        yield NETS.get(net, net), f'{entry["path"]}, sha256 `{entry["sha256"]}`'
+
+
+def _code(text):
+    return text and f'`{text}`'
 
 
 def _iterations(found):

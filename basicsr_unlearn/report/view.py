@@ -48,7 +48,7 @@ def build(audit):
     return {
         'made_by': 'basicsr report',
         'version': __version__,
-        'title': audit['name'],
+        'title': f'Audit of {audit["name"]}' if audit['nets'] else f'{audit["name"]}, not audited',
         'summary': _in_short(audit['questions']),
         'facts': _facts(audit),
         'notices': _notices(audit),
@@ -69,14 +69,15 @@ def _section(key, title, blocks, colour=None, lead=''):
 def _in_short(questions):
     lights = [question['light'] for question in questions]
     found = {colour: lights.count(colour) for colour in LIGHTS if colour in lights}
-    return f'{len(lights)} questions: ' + ', '.join(f'{many} {LIGHTS[colour]}' for colour, many in found.items()) + '.'
+    counts = [f'{many} {"without an answer" if colour == "grey" else LIGHTS[colour]}' for colour, many in found.items()]
+    return f'{len(lights)} questions: {", ".join(counts)}.'
 
 
 def _facts(audit):
     """Return what was audited, in a few words each."""
     seconds, finished = audit.get('seconds'), audit.get('finished')
     found = [audit['method'], audit['task'] and f'task {audit["task"]}']
-    found += [finished and f'audited {finished[:10]}', seconds and f'in {seconds / 60:.0f} minutes']
+    found += [finished and f'{finished[:10]}', seconds and f'{max(1, round(seconds / 60))} minutes of audit']
     found += ['short audit (--quick)' if audit.get('quick') else None, 'private' if audit['private'] else None]
     return [fact for fact in found if fact]
 
@@ -85,7 +86,11 @@ def _notices(audit):
     found, nets = [], audit['nets']
     if audit['record'].get('kept_iteration') == 0:
         found.append("The weights left behind are the original's: nothing was forgotten.")
-    if nets and 'oracle' not in nets:
+    if not nets:
+        found.append(
+            f'Run {audit["name"]} has not been audited. Most questions need `basicsr audit -opt FILE` of this run.'
+        )
+    elif 'oracle' not in nets:
         found.append(
             'No oracle was given. The page shows how far the restoration of the forget sets fell, not that the network '
             'equals one that never saw them.'

@@ -5,7 +5,7 @@ QUESTIONS = {
     'forgotten': 'Is it forgotten?',
     'removed': 'Is it removed, or only hidden?',
     'kept': 'Are the others kept?',
-    'members': 'Can one see what was in the forget set?',
+    'members': 'Are members visible?',
     'price': 'What did it cost?',
 }
 NETS = {'original': 'original', 'unlearned': 'unlearned', 'oracle': 'oracle', 'oracle_2': 'second oracle'}
@@ -14,7 +14,10 @@ UNKNOWN = 'n/a'
 
 def number(value, digits=2, form='f', unit=''):
     """Return the cell of a number: its text and its value; None is `n/a`."""
-    return {'text': UNKNOWN if value is None else f'{value:{"+" if form == "+" else ""}.{digits}f}{unit}', 'value': value}
+    return {
+        'text': UNKNOWN if value is None else f'{value:{"+" if form == "+" else ""}.{digits}f}{unit}',
+        'value': value,
+    }
 
 
 def share(value, digits=2):
@@ -69,5 +72,5 @@ def chart(title, x, y, series, **more):
 
 
 def line(name, style, points, drawn=True):
-    """Return a series: `points` are [x, y, what it is, area]; the last two may be left out, y may be None."""
+    """Return a series: `points` are [x, y, what it is, area]; without the last two there is no mark, None is no point."""
     return {'name': name, 'style': style, 'line': drawn, 'points': [list(point) for point in points]}

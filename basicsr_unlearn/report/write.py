@@ -8,6 +8,7 @@ from functools import cache
 from os import path as osp
 
 import jinja2
+from markupsafe import Markup
 
 from basicsr_unlearn.atomic import atomic_write
 from basicsr_unlearn.errors import InputError
@@ -67,8 +68,17 @@ def _template():
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals.update(draw=charts.draw, mark=charts.mark, text_of=text_of)
+    environment.globals.update(draw=charts.draw, mark=charts.mark, text_of=text_of, code=_code)
     return environment.get_template('page.html')
+
+
+def _code(text):
+    """Return text with what stands between backticks as code."""
+    parts = [
+        (Markup('<code>{}</code>') if index % 2 else Markup('{}')).format(part)
+        for index, part in enumerate(text.split('`'))
+    ]
+    return Markup('').join(parts)
 
 
 class _Pictures:
@@ -88,7 +98,7 @@ class _Pictures:
             path = osp.realpath(osp.join(self.folder, picture['file']))
             suffix = osp.splitext(path)[1].lower()
             if osp.commonpath([self.folder, path]) != self.folder or suffix not in KINDS:
-                raise ValueError(f'{picture["file"]} is no picture of this audit')
+                raise InputError(f'{self.folder}: {picture["file"]!r} is no picture of this audit. Audit again.')
             if not osp.isfile(path):
                 return []
             with open(path, 'rb') as file:
@@ -103,7 +113,13 @@ class _Pictures:
 
 def to_markdown(page):
     """Return the page as Markdown; pictures are links to the files beside it."""
-    lines = [f'<!-- {page["made_by"]} {page["version"]} -->', '', f'# {_plain(page["title"])}', '', _plain(page['summary'])]
+    lines = [
+        f'<!-- {page["made_by"]} {page["version"]} -->',
+        '',
+        f'# {_plain(page["title"])}',
+        '',
+        _plain(page['summary']),
+    ]
     if page['facts']:
         lines += ['', _plain(', '.join(page['facts']) + '.')]
     for notice in page['notices']:
@@ -124,7 +140,7 @@ def _limits(card):
 
 def _plain(text):
     """Return text without what Markdown or HTML would take for more than text."""
-    return re.sub(r'([\\`*\[\]|])', r'\\\1', html.escape(' '.join(str(text).split()), quote=False))
+    return re.sub(r'([\\*\[\]|])', r'\\\1', html.escape(' '.join(str(text).split()), quote=False))
 
 
 def _table(head, rows):
