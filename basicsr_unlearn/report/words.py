@@ -72,5 +72,5 @@ def chart(title, x, y, series, **more):
 
 
 def line(name, style, points, drawn=True):
-    """Return a series: `points` are [x, y, what it is, area]; without the last two there is no mark, None is no point."""
+    """Return a series; a point is [x, y] (None: unknown), with a mark [x, y, what it is], or [x, y, what it is, area]."""
     return {'name': name, 'style': style, 'line': drawn, 'points': [list(point) for point in points]}
