@@ -72,5 +72,5 @@ def chart(title, x, y, series, **more):
 
 
 def line(name, style, points, drawn=True):
-    """Return a series; a point is [x, y] (None: unknown), with a mark [x, y, what it is], or [x, y, what it is, area]."""
+    """Return a series; a point is [x, y] (None: unknown), with a mark [x, y, its title], or [x, y, its title, area]."""
     return {'name': name, 'style': style, 'line': drawn, 'points': [list(point) for point in points]}
