@@ -224,7 +224,7 @@ def test_pictures_stand_side_by_side_without_javascript(show):
 
 def test_print_shows_all_and_no_controls(show):
     browser = show('audit', 688, 'dark', 'print')
-    assert is_shown(browser, '.beside img') == {True} and is_shown(browser, '.slider, summary') == {False}
+    assert is_shown(browser, '.beside img') == {True} and is_shown(browser, '.slider') == {False}
     heights = 'return [...document.querySelectorAll("details > :last-child")].map((part) => part.clientHeight)'
     assert min(browser.execute_script(heights)) > 20
     assert browser.execute_script('return getComputedStyle(document.body).backgroundColor') == 'rgb(255, 255, 255)'
