@@ -26,7 +26,7 @@ setup(
     python_requires='>=3.10,<3.13',
     packages=[*find_packages(include=['basicsr_unlearn', 'basicsr_unlearn.*']), *RECIPES],
     package_dir=RECIPES,
-    package_data={'basicsr_unlearn': ['zoo/*'], **{name: ['*.yml'] for name in RECIPES}},
+    package_data={'basicsr_unlearn': ['zoo/*', 'report/page.html'], **{name: ['*.yml'] for name in RECIPES}},
     install_requires=[
         'basicsr>=1.4.2',  # brings tb-nightly, which is the tensorboard that we use: never require a second one
         'torch>=2.6',
@@ -36,11 +36,12 @@ setup(
         'lmdb',
         'opencv-python',
         'tqdm',
+        'jinja2',
         'safetensors',
         'setuptools<81',  # tb-nightly imports pkg_resources, which newer ones no longer have
     ],
     extras_require={
-        'test': ['pytest', 'pytest-xdist', 'hypothesis', 'ruff'],
+        'test': ['pytest', 'pytest-xdist', 'hypothesis', 'ruff', 'selenium'],
         'report': ['matplotlib'],
         'eval': ['torchmetrics>=1.0'],  # LPIPS; what else it needs is required above
         'lora': ['peft'],

@@ -24,6 +24,7 @@ from basicsr_unlearn.bench import add_command as add_bench
 from basicsr_unlearn.compat.reading import parse_unchecked
 from basicsr_unlearn.errors import Diverged, InputError, Lost
 from basicsr_unlearn.option_tables import PATH, check_values
+from basicsr_unlearn.report import add_commands as add_report
 
 OK, FAILED, BAD_INPUT, DIVERGED = 0, 1, 2, 3
 LONGEST = 400  # characters of an error message
@@ -198,6 +199,7 @@ def _parser():
     recipes.add_commands(commands, init, preset)
     add_bench(commands, bench)
     add_audit(commands, audit)
+    add_report(commands)
     return parser
 
 
