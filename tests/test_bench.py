@@ -17,11 +17,11 @@ import torch
 import yaml
 from conftest import make_net, write_pairs
 
-from basicsr_unlearn import checkpoint, manifest
+from basicsr_unlearn import checkpoint, manifest, unlearn_job
 from basicsr_unlearn.audits import subjects
 from basicsr_unlearn.audits.relearn import excess, relearn
-from basicsr_unlearn.bench import jobs, short_oracle
 from basicsr_unlearn.bench import leaderboard as leaderboard_file
+from basicsr_unlearn.bench import short_oracle
 from basicsr_unlearn.bench.course import Course
 from basicsr_unlearn.bench.options import Bench
 from basicsr_unlearn.bench.settings import Goals
@@ -403,9 +403,9 @@ def test_other_options_begin_anew(tmp_path, monkeypatch):
         def wait(self):
             return 0
 
-    monkeypatch.setattr(jobs.subprocess, 'Popen', Process)
+    monkeypatch.setattr(unlearn_job.subprocess, 'Popen', Process)
     for iterations in (1, 1, 2):
-        jobs.unlearn({'folder': str(tmp_path), 'tree': {'name': 'A-t0-s0', 'train': {'total_iter': iterations}}})
+        unlearn_job.unlearn({'folder': str(tmp_path), 'tree': {'name': 'A-t0-s0', 'train': {'total_iter': iterations}}})
     assert started == [False, True, False]  # the same options go on, others do not
 
 

@@ -7,14 +7,16 @@ import torch
 from basicsr.archs import build_network
 from basicsr.data import build_dataset
 from basicsr_unlearn import checkpoint
+from basicsr_unlearn.audits import subjects
 from basicsr_unlearn.audits.relearn import LOOKS
-from basicsr_unlearn.audits.subjects import Crops
 from basicsr_unlearn.bench import leaderboard, short_oracle
-from basicsr_unlearn.bench.jobs import KINDS
 from basicsr_unlearn.bench.options import Bench, run_name
 from basicsr_unlearn.bench.table import Table
 from basicsr_unlearn.pool import Pool
 from basicsr_unlearn.run_tree import complete
+from basicsr_unlearn.unlearn_job import unlearn
+
+KINDS = {'unlearn': unlearn, 'measure': subjects.measure, 'attack': subjects.attack}
 
 
 def run(path, workers=None, plan_only=False, make_oracle=None):
@@ -179,7 +181,7 @@ class Course:
         key = split, section['role'], str(section)
         if key not in self.bench.counts:
             dataset = build_dataset({**section, 'name': 'count', 'phase': 'val', 'scale': 1, 'manual_seed': 0})
-            self.bench.counts[key] = len(Crops(dataset, None, 1))
+            self.bench.counts[key] = len(subjects.Crops(dataset, None, 1))
         return min(images or self.bench.counts[key], self.bench.counts[key])
 
     def plan(self):

@@ -6,9 +6,9 @@ import sys
 from os import path as osp
 
 from basicsr_unlearn import checkpoint, manifest
-from basicsr_unlearn.bench import jobs
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.pool import digest
+from basicsr_unlearn.unlearn_job import write_options
 
 LR, BATCH = 1e-3, 4
 
@@ -48,7 +48,7 @@ def _train(bench, share):
     runs = osp.join(bench.absolute_folder, 'runs')
     os.makedirs(runs, exist_ok=True)
     folder = osp.join(runs, 'experiments', 'short_oracle')
-    jobs.write_options({'tree': tree(bench, share)}, osp.join(runs, 'short_oracle.yml'), folder)
+    write_options({'tree': tree(bench, share)}, osp.join(runs, 'short_oracle.yml'), folder)
     command = [sys.executable, '-m', 'basicsr_unlearn', 'train', '-opt', 'short_oracle.yml', '--auto_resume']
     if subprocess.run(command, cwd=runs).returncode:
         raise InputError(f'--make-oracle: the training failed; its log is in {folder}.')

@@ -1,4 +1,4 @@
-"""The work of a benchmark that audits do not do: unlearning, from an option tree to weights."""
+"""Unlearning as a job of a pool: from an option tree to weights."""
 
 import json
 import os
@@ -11,7 +11,6 @@ import torch
 import yaml
 
 from basicsr_unlearn import pool
-from basicsr_unlearn.audits.subjects import attack, measure
 from basicsr_unlearn.errors import InputError
 
 DIVERGED = 3  # exit status
@@ -57,6 +56,3 @@ def write_options(job, path, folder):
                 shutil.rmtree(folder, ignore_errors=True)
     with open(path, 'w', encoding='utf-8') as file:
         file.write(text)
-
-
-KINDS = {'unlearn': unlearn, 'measure': measure, 'attack': attack}
