@@ -53,7 +53,7 @@ class Course:
             found.update(self._robustness(name, net))
         if self.options.heldout:
             found.update(self._membership('difficulty', self.subject.reference()))
-        return found
+        return {**found, **toys.jobs(self)}
 
     def run(self):
         """Do everything that is not done; write `audit.json` and the pictures.
@@ -102,7 +102,7 @@ class Course:
             if checkpoint.sha256(checkpoint.resolve(net['weights'])) != net['sha256']:
                 raise RuntimeError(f'{name}: {net["weights"]} has changed while it was audited.')
 
-    def _job(self, kind, net, cost, **facts):
+    def job(self, kind, net, cost, **facts):
         """Return a job on a network; its key says what it is, so that audits of other runs find its result."""
         job = {'kind': kind, 'opt': self.opt, 'crop': self.subject.crop, 'cost': cost, 'seed': self.options.seed}
         job.update(net or {'weights': None, 'param_key': None, 'strict': True, 'sha256': None})
@@ -122,9 +122,9 @@ class Course:
         for title, section in subject.sets().items():
             cost = 2 * self._looks(net, sets=[title])
             facts = {**common, 'name': title, 'section': section}
-            found['behaviour', name, title] = self._job('look', net, cost, **facts)
+            found['behaviour', name, title] = self.job('look', net, cost, **facts)
             if name == 'original':
-                found['behaviour', 'input', title] = self._job('look', None, cost, **facts)
+                found['behaviour', 'input', title] = self.job('look', None, cost, **facts)
         return found
 
     def _relearning(self, name, net):
@@ -145,7 +145,7 @@ class Course:
                 facts = {'sets': forget, 'images': self.depth.attack_images, 'data': data, 'scope': scope}
                 facts.update(lr=attack['lr'], steps=self.depth.steps, batch_size=BATCH)
                 facts.update({'rank': LORA_RANK} if attack['scope'] == 'lora' else {})
-                found['relearning', name, key] = self._job('attack', net, cost, **facts)
+                found['relearning', name, key] = self.job('attack', net, cost, **facts)
         return found
 
     def _scope(self, name):
@@ -160,7 +160,7 @@ class Course:
         facts = {'original': self.nets['original'], 'oracle': self.nets.get('oracle'), 'sets': forget}
         facts.update(images=self.depth.images, patch=self.subject.patch, public=own.public, probes=self.depth.probes)
         cost = 2 * self._looks(net, sets=forget) + 2 * self.depth.probes
-        return {('hidden', name, ''): self._job('hidden', net, cost, encoder=own.encoder, latent=own.latent, **facts)}
+        return {('hidden', name, ''): self.job('hidden', net, cost, encoder=own.encoder, latent=own.latent, **facts)}
 
     def _membership(self, name, net):
         if not self.options.heldout:
@@ -169,7 +169,7 @@ class Course:
         sources = {'members': self.subject.forget, 'non_members': self.options.heldout}
         cost = 2 * number * max(1.0, (self.subject.crop / self.subject.patch) ** 2)
         facts = {'sources': sources, 'images': number, 'size': self.subject.patch}
-        return {('membership', name, ''): self._job('restore_pairs', net, cost, **facts)}
+        return {('membership', name, ''): self.job('restore_pairs', net, cost, **facts)}
 
     def _robustness(self, name, net):
         retain, depth = self.subject.sets('retain'), self.depth
@@ -179,7 +179,7 @@ class Course:
         images = sum(min(self.counts[title], depth.hard_images) for title in retain)
         cost = images * (len(depth.eps) * (3 * 5 + 10) + 8 * len(depth.sigmas))
         facts = {'sets': retain, 'images': depth.hard_images, 'patch': self.subject.patch, **sizes}
-        return {('robustness', name, ''): self._job('harden', net, cost, **facts)}
+        return {('robustness', name, ''): self.job('harden', net, cost, **facts)}
 
     def plan(self):
         """Return what would be done, for people."""

@@ -14,7 +14,7 @@ FEW = 30  # members or non-members below which a membership attack says nothing
 
 
 def collect(course, results):
-    """Return `{behaviour, relearning, hidden, membership, robustness}` of audit.json.
+    """Return `{behaviour, relearning, hidden, membership, robustness, reconstruction}` of audit.json.
 
     Args:
         course (Course): What was to be done.
@@ -29,6 +29,7 @@ def collect(course, results):
         'hidden': _hidden(course, parts),
         'membership': _membership(course, parts),
         'robustness': _robustness(course, parts),
+        'reconstruction': {part: nets['original'] for part, nets in parts['reconstruction'].items()},
     }
 
 

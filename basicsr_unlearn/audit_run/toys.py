@@ -1,12 +1,52 @@
-"""The audits that need no network of the user's beyond the original: reconstruction, and the method on toys."""
+"""The audits that judge no network of the user's: reconstruction from two checkpoints, and the method on toys."""
 
-KINDS = {}
+from basicsr_unlearn.audits.confusion import ConfusionSettings, confusion
+from basicsr_unlearn.audits.informed import informed
+from basicsr_unlearn.audits.inversion import inversion
+from basicsr_unlearn.audits.shadows import KINDS as TOYS
+from basicsr_unlearn.audits.shadows import ShadowSettings, shadows
+from basicsr_unlearn.audits.subjects import SourcePairs, device, load
+
+QUICK = 'Left out by --quick: it trains networks of its own. Run basicsr audit without it.'
+NONE = 'Left out by audit: shadows: 0.'
+PIXELS, PAIRS = 16, 4  # of the forget sets that are drawn out of a difference
+
+
+def invert(job):
+    """Draw a few forget pictures out of the difference of two checkpoints of the user's network."""
+    net = load(job)
+    samples = SourcePairs('datasets: train: forget', job['forget'], PAIRS, PIXELS, job['seed'])
+    items = [samples[number] for number in range(PAIRS)]
+    pairs = [tuple(item[key].unsqueeze(0).to(device()) for key in ('lq', 'gt')) for item in items]
+    return inversion(net, pairs, steps=job['steps'], seed=job['seed'])[0]
+
+
+def inform(job):
+    """Draw a training picture out of the weights of a toy, knowing all others."""
+    return informed(quick=job['quick'], seed=job['seed'])
+
+
+KINDS = {**TOYS, 'invert': invert, 'inform': inform}
+
+
+def jobs(course):
+    """Return the jobs of both reconstructions, `{(audit, net, part): job}`."""
+    original, quick = course.nets['original'], course.subject.quick
+    steps = 150 if quick else 400
+    inverting = course.job('invert', original, 6 * PAIRS * steps, forget=course.subject.forget, steps=steps)
+    informing = course.job('inform', None, 1000 if quick else 5000, quick=quick)
+    return {
+        ('reconstruction', 'original', 'inversion'): inverting,
+        ('reconstruction', 'original', 'informed'): informing,
+    }
 
 
 def run(course):
-    """Return `{reconstruction, shadows, confusion}` of audit.json.
-
-    Args:
-        course (Course): Its pool does the work.
-    """
-    return {key: {'missing': 'not built yet'} for key in ('reconstruction', 'shadows', 'confusion')}
+    """Return `shadows` and `confusion` of audit.json."""
+    if course.subject.quick:
+        return {'shadows': {'missing': QUICK}, 'confusion': {'missing': QUICK}}
+    tree, seed, number = course.subject.opt, course.options.seed, course.options.shadows
+    found = {'confusion': confusion(course.pool, tree, ConfusionSettings(seed=seed))}
+    if not number:
+        return {**found, 'shadows': {'missing': NONE}}
+    return {**found, 'shadows': shadows(course.pool, tree, ShadowSettings(shadows=number, seed=seed))}

@@ -91,7 +91,7 @@ def _removed(audits, limits):
     alike = {net: fmean(values['original'].values()) for net, values in hidden['similarity'].items()}
     reading = 'for reading: what was fine-tuned stays near the original also where nothing is hidden'
     found.append(Measure('similarity', 'features like the original (CKA)', alike, limits, missing=reading))
-    confusion = audits.get('confusion', {})
+    confusion = audits['confusion']
     if 'undone' in confusion:
         left = {'original': 1.0, 'unlearned': 1 - min(confusion['undone'].values()), 'oracle': 0.0}
         name = 'wrong pairs planted in a toy: share of the damage that stays'
@@ -143,9 +143,10 @@ def _members(task, audits, limits):
         name = 'over-forgetting: error of forget pairs above that of held-out ones'
         base = None if 'oracle' in worse else 0.0
         found.append(Measure('over_forgetting', name, worse, limits, unit='dB', base=base, must_fail=False))
-    shadows = audits.get('shadows', {})
-    if 'u_lira' in shadows:
-        aucs = {'original': shadows['lira']['auc'], 'unlearned': shadows['u_lira']['auc'], 'oracle': 0.5}
+    shadows = audits['shadows']
+    if 'lira' in shadows:  # who forgets a degradation restores no hazy picture: there both sides are unlearned networks
+        after = shadows['u_lira_unlearned' if task == 'degradation' else 'u_lira']
+        aucs = {'original': shadows['lira']['auc'], 'unlearned': after.get('auc'), 'oracle': 0.5}
         found.append(Measure('u_lira', 'the method on a toy, shadow networks: AUC', aucs, limits, sided=False))
     return found
 
