@@ -383,6 +383,8 @@ def test_a_run_without_an_audit(home, given):
     page, view, _ = read_page(folder / 'report')
     assert [card['light'] for card in view['cards']] == ['grey'] * 5
     assert all('basicsr audit -opt FILE' in card['sentence'] for card in view['cards'])
+    assert view['cards'][0]['sentence'].startswith('haze 21.60 dB before, 15.00 after. Not judged')
+    assert view['cards'][4]['sentence'].startswith("1.30% of the oracle's training; 31 seconds. Not judged")
     for question in ('forgotten', 'removed', 'kept', 'members'):
         assert 'basicsr audit -opt FILE answers it' in page.sections[question]
     rows = [row for table in page.tables for row in table]
@@ -515,7 +517,7 @@ def test_compare(runs, capsys):
         '3.07 borderline',
         '',
     ] in measures
-    assert 'Not audited: alone.' in page.text and '| neg_grad ' in markdown
+    assert 'Not audited: alone.' in page.text and '| neg_grad ' in markdown and 'Not every run' not in page.text
 
 
 def test_compare_draws_all_runs_and_the_worst_attack(runs):

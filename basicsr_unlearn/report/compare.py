@@ -48,7 +48,7 @@ def _names(audits):
 def _notices(audits, names):
     found = []
     for net in ('original', 'oracle'):
-        hashes = {(audit['nets'].get(net) or {}).get('sha256') for audit in audits}
+        hashes = {(audit['nets'].get(net) or {}).get('sha256') for audit in audits if audit['nets']}
         if len(hashes) > 1:
             found.append(f'Not every run has the same {net}: numbers against it are not comparable one to one.')
     without = [name for audit, name in zip(audits, names, strict=True) if not audit['nets']]
@@ -78,22 +78,27 @@ def _questions(audits):
 
 def _headline(audit):
     forget = [entry['psnr'] for entry in audit['sets'] if entry['role'] == 'forget']
-    gaps = [psnr['unlearned'] - psnr['oracle'] for psnr in forget if psnr.get('oracle') is not None]
     kept, excess, cost = figures.trade(audit)['unlearned']
     membership = audit['audits'].get('membership') or {}
     auc = ((membership.get('nets', {}).get('unlearned') or {}).get('calibrated') or {}).get('auc')
     seconds = (audit.get('summary') or {}).get('seconds')
-    psnr = [number(_mean([psnr['unlearned'] for psnr in forget])), number(_mean(gaps), 2, '+')]
-    return [*psnr, number(kept, 2, '+'), number(excess), number(auc, 3), share(cost), number(seconds, 0)]
-
-
-def _mean(values):
-    return sum(values) / len(values) if values else None
+    level = words.mean([psnr.get('unlearned') for psnr in forget])
+    gap = words.mean([words.difference(psnr, 'oracle') for psnr in forget])
+    return [
+        number(level),
+        number(gap, 2, '+'),
+        number(kept, 2, '+'),
+        number(excess),
+        number(auc, 3),
+        share(cost),
+        number(seconds, 0),
+    ]
 
 
 def _depth(audits, names):
     points = {names[i]: (_style(i), figures.trade(audit)['unlearned']) for i, audit in enumerate(audits)}
-    for net, point in figures.trade(audits[0]).items():
+    first = next((audit for audit in audits if audit['nets']), audits[0])
+    for net, point in figures.trade(first).items():
         if net != 'unlearned':
             points[NETS[net]] = (net, point)
     return figures.depth(points)

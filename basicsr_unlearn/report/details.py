@@ -36,6 +36,8 @@ def _leaf(value):
     if isinstance(value, bool) or value is None or isinstance(value, str):
         return {True: 'yes', False: 'no', None: words.UNKNOWN}.get(value, value)
     if isinstance(value, list):
+        if any(isinstance(item, (list, dict)) for item in value):
+            return f'{len(value)} entries, in audit.json'
         shown = ', '.join(words.text_of(_leaf(item)) for item in value[:8])
         return f'{shown}, … ({len(value)} values)' if len(value) > 8 else shown
     return {'text': f'{value:.4g}' if abs(value) < 1000 else f'{value:.0f}', 'value': value}

@@ -1,7 +1,5 @@
 """From the audits of a network to the charts and tables of its page."""
 
-import statistics
-
 from basicsr_unlearn.report import words
 from basicsr_unlearn.report.details import details, given
 from basicsr_unlearn.report.words import NETS, number
@@ -86,7 +84,7 @@ def _retained(audit):
     if not sets:
         return [entry['psnr'] for entry in audit['sets'] if entry['role'] == 'retain']
     return [
-        {net: _mean(values) for net, values in entry['psnr'].items()}
+        {net: words.mean(values) for net, values in entry['psnr'].items()}
         for entry in sets.values()
         if entry['role'] == 'retain'
     ]
@@ -109,7 +107,12 @@ def depth(points):
     return [words.charts(title, [words.chart(title, x, y, series, labels=True)], table, note)]
 
 
-def per_image(found, private):
+def behaviour(found):
+    """Return the restoration of every image, and how far it is from the oracle's."""
+    return [_per_image(found), *_agreement(found)]
+
+
+def _per_image(found):
     """Return the scatter plots of all sets, and the table of all images."""
     drawn, rows = [], []
     for name, entry in found['sets'].items():
@@ -128,8 +131,7 @@ def per_image(found, private):
             rows.append([name, entry['images'][i], *(number(column[i]) for column in columns)])
     head = ['set', 'image', 'input', *NETS.values()]
     note = 'Each mark is an image; on the line both networks restore it alike.'
-    note += ' Images are named by the beginning of a hash.' if private else ''
-    return [words.charts('Image by image', drawn, words.table('PSNR of each image, dB', head, rows), note)]
+    return words.charts('Image by image', drawn, words.table('PSNR of each image, dB', head, rows), note)
 
 
 def _point(entry, psnr, i):
@@ -140,7 +142,7 @@ def _spread(length):
     return range(length) if length <= MOST else [index * length // MOST for index in range(MOST)]
 
 
-def agreement(found):
+def _agreement(found):
     """Return how far outputs are from the oracle's, by the strength of the degradation; nothing without an oracle."""
     drawn, rows = [], []
     for name, entry in found['sets'].items():
@@ -151,7 +153,7 @@ def agreement(found):
         series = [words.line(NETS[net], net, _distances(entry, net), False) for net in nets]
         x, y = 'strength of the degradation (mean |input − clean|)', "mean distance to the oracle's output"
         drawn.append(words.chart(f'{name} ({entry["role"]})', x, y, series))
-        rows.append([name, *(number(_mean(agree.get(net)), 4) for net in NETS)])
+        rows.append([name, *(number(words.mean(agree.get(net)), 4) for net in NETS)])
     if not drawn:
         return []
     note = 'Mean absolute difference of the outputs, in [0, 1]. Low at every strength: it does what the oracle does.'
@@ -167,11 +169,6 @@ def _distances(entry, net):
     return [(strength[i], values[i], names[i]) for i in _spread(len(values))]
 
 
-def _mean(values):
-    known = [value for value in values or [] if value is not None]
-    return statistics.fmean(known) if known else None
-
-
 def robustness(found):
     """Return quality under attack and under noise, and what else was found."""
     drawn, rows, rest = [], [], {}
@@ -181,25 +178,15 @@ def robustness(found):
             rest[key] = value
             continue
         across, title, label = kinds[key]
-        nets = given(value['psnr'])
-        series = [
-            words.line(
-                NETS[net],
-                net,
-                [
-                    (x, y, f'{NETS[net]}, {across} {x:g}: {_db(y)}')
-                    for x, y in zip(value[across], value['psnr'][net], strict=True)
-                ],
-            )
-            for net in nets
-        ]
+        series = [_fall(net, across, value) for net in given(value['psnr'])]
         drawn.append(words.chart(title, label, 'PSNR, dB', series))
         for i, x in enumerate(value[across]):
-            rows.append([title, f'{x:g}', *(number(value['psnr'][net][i] if net in nets else None) for net in NETS)])
+            rows.append([title, f'{x:g}', *(number((value['psnr'].get(net) or {i: None})[i]) for net in NETS)])
     table = words.table('PSNR in dB', ['input', 'strength', *NETS.values()], rows)
-    blocks = (
-        [words.charts('Robustness', drawn, table, 'Steeper than the original: unlearning made it brittle.')]
-        if drawn
-        else []
-    )
-    return blocks + details('Robustness, more', rest)
+    note = 'Steeper than the original: unlearning made it brittle.'
+    return [words.charts('Robustness', drawn, table, note)] * bool(drawn) + details('Robustness, more', rest)
+
+
+def _fall(net, across, found):
+    pairs = zip(found[across], found['psnr'][net], strict=True)
+    return words.line(NETS[net], net, [(x, y, f'{NETS[net]}, {across} {x:g}: {_db(y)}') for x, y in pairs])

@@ -9,11 +9,20 @@ from os import path as osp
 from basicsr_unlearn import __version__
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.options import nearest
-from basicsr_unlearn.report.words import LIGHTS, QUESTIONS
+from basicsr_unlearn.report import unaudited
+from basicsr_unlearn.report.words import LIGHTS
 
 AUDIT, SUMMARY = 'audit.json', 'unlearn_summary.json'
-PARTS = {'name': str, 'private': bool, 'nets': dict, 'questions': list, 'audits': dict, 'sets': list, 'pictures': list}
-AUDITS = ('behaviour', 'relearning', 'hidden', 'membership', 'reconstruction', 'robustness', 'confusion', 'shadows')
+PARTS = {
+    'name': str,
+    'private': bool,
+    'nets': dict,
+    'questions': list,
+    'audits': dict,
+    'sets': list,
+    'pictures': list,
+    'record': dict,
+}
 
 
 @dataclasses.dataclass
@@ -49,11 +58,8 @@ def find(text, command):
                 return Subject(osp.dirname(path), make(path), path)
     if osp.isdir(osp.join('experiments', text)) or osp.isdir(text):
         raise InputError(f'{command}: {text}: holds no {AUDIT} and no {SUMMARY}: not an unlearning run that finished.')
-    known = sorted(
-        {osp.basename(osp.dirname(path)) for path in glob.glob(f'audits/*/{AUDIT}')}.union(
-            osp.basename(osp.dirname(path)) for path in glob.glob(f'experiments/*/{SUMMARY}')
-        )
-    )
+    paths = glob.glob(f'audits/*/{AUDIT}') + glob.glob(f'experiments/*/{SUMMARY}')
+    known = sorted({osp.basename(osp.dirname(path)) for path in paths})
     hint = nearest(name, known) if known else 'There are none here: `basicsr train` and `basicsr audit` make them.'
     raise InputError(f'{command}: {text}: no such run or audit in {os.getcwd()}. {hint}')
 
@@ -78,7 +84,7 @@ def _read(path):
 
 def _audit(path):
     found = _read(path)
-    for key, kind in {**PARTS, 'record': dict}.items():
+    for key, kind in PARTS.items():
         if not isinstance(found.get(key), kind):
             raise damaged(path, f'{key} is missing or of the wrong type', found.get('version'))
     for question in found['questions']:
@@ -93,60 +99,8 @@ def _audit(path):
 
 
 def _without_audit(path):
-    """Return the summary of a run in the shape of an audit in which every audit is missing."""
     summary = _read(path)
     try:
-        return _from_summary(summary, osp.basename(osp.dirname(path)))
-    except (KeyError, TypeError):
+        return unaudited.from_summary(summary, osp.basename(osp.dirname(osp.abspath(path))))
+    except (KeyError, TypeError, ValueError):
         raise damaged(path, 'a key is missing or of the wrong type', summary.get('version')) from None
-
-
-def _from_summary(summary, name):
-    reason = 'Not audited: `basicsr audit -opt FILE` answers it.'
-    questions = [
-        {'key': key, 'question': text, 'light': 'grey', 'sentence': reason, 'measures': _measured(key, summary)}
-        for key, text in QUESTIONS.items()
-    ]
-    for question in questions:
-        if question['measures']:
-            question['sentence'] = f'Measured below, not judged. {reason}'
-    return {
-        'version': summary['version'],
-        'name': name,
-        'run': name,
-        'method': summary['method'],
-        'task': summary['task'],
-        'private': False,
-        'summary': summary,
-        'nets': {},
-        'questions': questions,
-        'audits': {key: {'missing': reason} for key in AUDITS},
-        'sets': summary['sets'],
-        'pictures': [],
-        'record': {key: summary.get(key) for key in ('cost', 'cost_share', 'iterations', 'kept_iteration')}
-        | {'leftovers': summary.get('leftovers') or []},
-    }
-
-
-def _measured(key, summary):
-    """Return what the summary of a run itself says about a question, without a light."""
-    role = {'forgotten': 'forget', 'kept': 'retain'}.get(key)
-    rows = [(f'PSNR of {entry["name"]}', 'dB', entry['psnr'], 2) for entry in summary['sets'] if entry['role'] == role]
-    if key == 'price':
-        share = summary['cost_share']
-        rows = [("Cost, share of the oracle's training", '%', {'unlearned': share and 100 * share}, 2)]
-        rows += [('Time of the run', 's', {'unlearned': summary['seconds']}, 0)]
-    remark = 'not judged without an audit'
-    return [
-        {
-            'key': name,
-            'name': name,
-            'unit': unit,
-            'values': values,
-            'digits': digits,
-            'rule': '',
-            'light': 'grey',
-            'remark': remark,
-        }
-        for name, unit, values, digits in rows
-    ]

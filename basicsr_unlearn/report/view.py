@@ -6,7 +6,7 @@ from basicsr_unlearn.report.details import details
 from basicsr_unlearn.report.words import LIGHTS, NETS, QUESTIONS, light, number
 
 AUDITS = {  # of the question that they belong to: {audit: (title, function of what was found)}
-    'forgotten': {'behaviour': ('Image by image', None)},
+    'forgotten': {'behaviour': ('Image by image', figures.behaviour)},
     'removed': {
         'relearning': ('Relearning', figures.relearning),
         'hidden': ('Hidden knowledge', lambda found: details('Hidden knowledge', found)),
@@ -87,14 +87,14 @@ def _notices(audit):
     if audit['record'].get('kept_iteration') == 0:
         found.append("The weights left behind are the original's: nothing was forgotten.")
     if not nets:
-        found.append(
-            f'Run {audit["name"]} has not been audited. Most questions need `basicsr audit -opt FILE` of this run.'
-        )
+        found.append(f'{audit["name"]} has not been audited: `basicsr audit -opt FILE`, with FILE naming it, does it.')
     elif 'oracle' not in nets:
         found.append(
             'No oracle was given. The page shows how far the restoration of the forget sets fell, not that the network '
             'equals one that never saw them.'
         )
+    if audit['private']:
+        found.append('A private run: images are named by the beginning of a hash.')
     if audit.get('quick'):
         found.append('A short audit with few images and steps: a long one may find what it did not.')
     return found
@@ -118,8 +118,6 @@ def _question(question, audit):
         found = audit['audits'].get(key) or {'missing': 'It is not part of this audit.'}
         if 'missing' in found:
             blocks.append(words.missing(title, found['missing']))
-        elif key == 'behaviour':
-            blocks += figures.per_image(found, audit['private']) + figures.agreement(found)
         else:
             blocks += show(found)
     title = question['question'] or QUESTIONS.get(question['key'])
@@ -153,7 +151,7 @@ def _sets(sets):
                 entry['role'],
                 number(entry['images'], 0),
                 *(number(psnr.get(column)) for column in ('input', 'original', 'unlearned', 'oracle')),
-                *(number(_difference(psnr, net), 2, '+') for net in ('original', 'oracle')),
+                *(number(words.difference(psnr, net), 2, '+') for net in ('original', 'oracle')),
                 *(number(ssim.get(net), 3) for net in ('original', 'unlearned', 'oracle')),
             ]
         )
@@ -161,11 +159,6 @@ def _sets(sets):
         return words.missing('Quality', 'No set was measured.')
     head += ['SSIM orig.', 'SSIM unl.', 'SSIM oracle']
     return words.table('Quality', head, rows, 'PSNR in dB, means over the images; SSIM from 0 to 1.')
-
-
-def _difference(psnr, net):
-    values = psnr.get('unlearned'), psnr.get(net)
-    return None if None in values else values[0] - values[1]
 
 
 def _gallery(audit):
@@ -183,5 +176,5 @@ def _gallery(audit):
     if not items:
         return [words.missing('Pictures', 'This audit holds no pictures.')]
     shown = any(entry['role'] == 'forget' for entry in audit['pictures'])
-    note = '' if shown else 'No picture of a forget set is shown: the audit was not allowed to.'
+    note = '' if shown else 'No picture of a forget set is shown: the audit holds none.'
     return [{'kind': 'gallery', 'title': 'Pictures', 'shown': items, 'note': note}]

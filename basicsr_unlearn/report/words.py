@@ -1,5 +1,7 @@
 """The words and the parts of a page: what HTML, Markdown and JSON share."""
 
+import statistics
+
 LIGHTS = {'green': 'passed', 'amber': 'borderline', 'red': 'failed', 'grey': 'no answer'}
 QUESTIONS = {
     'forgotten': 'Is it forgotten?',
@@ -23,6 +25,18 @@ def number(value, digits=2, form='f', unit=''):
 def share(value, digits=2):
     """Return the cell of a share, as a percentage."""
     return {'text': UNKNOWN if value is None else f'{100 * value:.{digits}f} %', 'value': value}
+
+
+def mean(values):
+    """Return the mean of those that are known, or None."""
+    known = [value for value in values or [] if value is not None]
+    return statistics.fmean(known) if known else None
+
+
+def difference(by_net, net):
+    """Return by how much the value of the unlearned network is above that of another one, or None."""
+    values = by_net.get('unlearned'), by_net.get(net)
+    return None if None in values else values[0] - values[1]
 
 
 def light(colour):
