@@ -2,16 +2,15 @@
 
 from dataclasses import dataclass
 from functools import partial
-from os import path as osp
 
 import numpy as np
 
 from basicsr_unlearn.audits import roc, toy
+from basicsr_unlearn.audits.toy_options import adapt
 from basicsr_unlearn.errors import InputError
 
 KINDS = toy.KINDS
 HAZE, RAIN = {'type': 'haze'}, {'type': 'rain'}
-SECONDS = 40  # of a training, in image-forward-equivalents for the progress bar
 
 
 @dataclass
@@ -29,6 +28,8 @@ class ShadowSettings:
     def __post_init__(self):
         if self.shadows < 6 or self.shadows % 2:
             raise InputError(f'audit: shadows: {self.shadows} must be an even number of networks from 6 on.')
+        if self.pairs < 2 or self.pairs % 2:
+            raise InputError(f'audit: pairs: {self.pairs} must be an even number.')
 
 
 def shadows(pool, tree, settings):
@@ -44,7 +45,7 @@ def shadows(pool, tree, settings):
 
     Args:
         pool (Pool): Does the work; knows KINDS.
-        tree (dict): The user's option tree, of which `toy.adapt` says what is used. Never changed.
+        tree (dict): The user's option tree, of which `toy_options.adapt` says what is used. Never changed.
         settings (ShadowSettings): As above.
 
     Returns:
@@ -59,17 +60,16 @@ def shadows(pool, tree, settings):
         Networks trained without the pairs are the other side of `u_lira` themselves: 0.5 by construction. Where the
         method cannot run, the last two are `{'missing': reason}`.
     """
-    folder = osp.abspath(osp.dirname(pool.folder))
     task = tree['train']['method'].get('task', 'degradation')
     sets = _sets(settings, task)
     halves = split(settings)
-    jobs = [_training(settings, folder, sets, number, half) for number, half in enumerate(halves)]
+    jobs = [_training(pool, settings, sets, number) for number in range(settings.shadows)]
     trained = pool.run(jobs, 'shadow networks')
     originals = [trained[job['key']] for job in jobs]
     before = _statistics(originals, halves)
     found = {'shadows': settings.shadows, 'psnr': {'members': _mean(before[0]), 'non_members': _mean(before[1])}}
     found['lira'] = judge(*before, settings)
-    jobs = [_unlearning(job, tree, original, settings) for job, original in zip(jobs, originals, strict=True)]
+    jobs = [_unlearning(job, original, tree, settings) for job, original in zip(jobs, originals, strict=True)]
     try:
         runs = pool.run(jobs, 'unlearning of the shadow networks')
     except InputError as error:
@@ -103,37 +103,17 @@ def split(settings):
     return halves
 
 
-def _training(settings, folder, sets, number, half):
-    kept = {name: list(range(section['scenes'])) for name, section in sets.items() if name != 'pairs'}
-    return {
-        'kind': 'toy_train',
-        'key': f'shadow-{number}-s{settings.seed}',
-        'folder': folder,
-        'sets': sets,
-        'train': {'pairs': half, **kept},
-        'steps': settings.steps,
-        'seed': settings.seed * 1000 + number,
-        'cost': 3 * toy.BATCH * settings.steps,
-    }
+def _training(pool, settings, sets, number):
+    train = {**dict.fromkeys(sets), 'pairs': split(settings)[number]}
+    key, seed = f'shadow-{number}-s{settings.seed}', 1000 * settings.seed + number
+    return toy.training_job(pool, key, sets, train, settings.steps, seed)
 
 
-def _unlearning(job, tree, original, settings):
-    never = [i for i in range(settings.pairs) if i not in job['train']['pairs']]
-    level = {key: float(np.mean([original[key]['pairs'][i] for i in never])) for key in ('psnr', 'l1', 'mse')}
-    adapted = toy.adapt(tree, settings.iterations, job['seed'], level)
-    train = dict(job['train'])
-    return {
-        'kind': 'toy_unlearn',
-        'key': f'{job["key"]}-unlearned',
-        'folder': job['folder'],
-        'sets': job['sets'],
-        'forget': {'pairs': train.pop('pairs')},
-        'retain': train,
-        'tree': adapted,
-        'weights': original['weights'],
-        'sha256': original['sha256'],
-        'cost': 6 * adapted['datasets']['train']['batch_size_per_gpu'] * adapted['train']['total_iter'],
-    }
+def _unlearning(job, original, tree, settings):
+    never = [pair for pair in range(settings.pairs) if pair not in job['train']['pairs']]
+    level = {key: float(np.mean([original[key]['pairs'][pair] for pair in never])) for key in ('psnr', 'l1', 'mse')}
+    adapted = adapt(tree, settings.iterations, job['seed'], level)
+    return toy.unlearning_job(job, original, f'{job["key"]}-unlearned', ['pairs'], adapted)
 
 
 def _statistics(nets, halves):

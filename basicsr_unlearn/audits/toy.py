@@ -13,7 +13,6 @@ from basicsr.archs import build_network
 from basicsr.utils import img2tensor
 from basicsr_unlearn.atomic import atomic_save, atomic_write
 from basicsr_unlearn.checkpoint import load_into, sha256
-from basicsr_unlearn.data.degradations import build_degradation
 from basicsr_unlearn.data.sources import build_source
 from basicsr_unlearn.unlearn_job import unlearn
 
@@ -62,8 +61,8 @@ def toy_unlearn(job):
     """Unlearn with `basicsr train`, in a process of its own, from the weights of a toy.
 
     Args:
-        job (dict): `tree`: what `adapt` gives; `sets` as in `toy_train`; `forget`, `retain`: `{name: indices}`;
-            `weights`, `sha256`: of the toy; `folder`, `key`.
+        job (dict): `tree`: what `toy_options.adapt` gives; `sets` as in `toy_train`; `forget`, `retain`:
+            `{name: indices}`; `weights`, `sha256`: of the toy; `folder`, `key`.
 
     Returns:
         dict: What `unlearn` returns, and `psnr`, `l1`, `mse` of all sets.
@@ -101,23 +100,18 @@ def draw(section):
     """Draw pairs of scenes, the same ones whenever they are asked for.
 
     Args:
-        section (dict): `scenes`, `first_scene`, `degradation`; `target`: a degradation of the clean image that is
-            taught in its place. Default: none.
+        section (dict): `scenes`, `first_scene`, `degradation`; `answers`: number of the first of the scenes whose clean
+            images are taught in the place of the right ones. Default: none.
 
     Returns:
         tuple[Tensor]: Degraded and clean, (N, 3, 32, 32) in [0, 1], RGB, on the 8-bit grid.
     """
-    target = build_degradation(section['target']) if section.get('target') else None
     opt = {key: section[key] for key in ('scenes', 'first_scene', 'degradation')}
     source = build_source('toy', {**opt, 'fixed': True})
-    images = []
-    for number in range(len(source)):
-        lq, gt = source.read(number, None, SIZE)[:2]
-        if target:
-            gt = target(gt, np.random.default_rng((section['first_scene'] + number, 1)))
-        images += [np.ascontiguousarray(lq), np.ascontiguousarray(gt)]
-    images = img2tensor(images, bgr2rgb=True, float32=True)
-    return torch.stack(images[::2]), torch.stack(images[1::2])
+    images = [image for number in range(len(source)) for image in source.read(number, None, SIZE)[:2]]
+    images = torch.stack(img2tensor(images, bgr2rgb=True, float32=True))
+    clean = images[1::2] if section.get('answers') is None else draw({**opt, 'first_scene': section['answers']})[1]
+    return images[::2], clean
 
 
 def errors(net, sets):
@@ -133,79 +127,43 @@ def errors(net, sets):
     return found
 
 
-def adapt(tree, iterations, seed, level):
-    """Return a user's option tree for the toy; `toy_unlearn` fills names and files in.
+def training_job(pool, key, sets, train, steps, seed):
+    """Return the job of a training; the arguments are those of `toy_train`, all pairs of a set for None."""
+    everything = {name: list(range(section['scenes'])) for name, section in sets.items()}
+    return {
+        'kind': 'toy_train',
+        'key': key,
+        'folder': osp.abspath(osp.dirname(pool.folder)),
+        'sets': sets,
+        'train': {name: everything[name] if chosen is None else chosen for name, chosen in train.items()},
+        'steps': steps,
+        'seed': seed,
+        'cost': 3 * BATCH * steps,
+    }
 
-    Kept: `train: method`, `optim_g`, `stop`, kind and number of the retain sources, their weights and targets, the
-    batch size up to 8. Changed: network and data are the toy's, without augmentation; a run of more than `iterations`
-    is cut to them, its schedule with it; no limit of cost; float32 on one core. For `task: source` and `instance` the
-    forget level, and for any task a bound of AscentLoss that is a number, are those of the toy (`level`): the user's
-    belong to the user's images.
+
+def unlearning_job(training, trained, key, forget, tree):
+    """Return the job that makes a toy forget some of the sets of its training and keep the others.
 
     Args:
-        tree (dict): Of an unlearning run. Never changed.
-        iterations (int): At most so many.
-        seed (int): `manual_seed`.
-        level (dict): `psnr`, `l1`, `mse` of pairs as they are to be forgotten that the toy was never trained on.
+        training (dict): The job of the training.
+        trained (dict): Its result.
+        key (str): Name of the job.
+        forget (sequence[str]): Sets.
+        tree (dict): What `toy_options.adapt` gives.
     """
-    train = {
-        key: deepcopy(value) for key, value in tree['train'].items() if key not in ('amp', 'compile', 'oracle_cost')
-    }
-    stop = train['stop'] = {**(train.get('stop') or {}), 'max_cost_share': None}
-    method = train['method']
-    if method.get('task', 'degradation') != 'degradation' and stop.get('forget_psnr_below') is not None:
-        stop['forget_psnr_below'] = level['psnr']
-    for section in (method, method.get('host') or {}):
-        loss = section.get('forget_opt') or {}
-        if isinstance(loss.get('bound'), (int, float)):
-            loss['bound'] = level['mse' if loss.get('criterion') == 'MSE' else 'l1']
-    _shorten(train, iterations)
-    user = tree['datasets']['train']
-    data = {
-        'name': 'toy',
-        'type': 'ForgetRetainPairedDataset',
-        'forget': {},
-        'gt_size': SIZE,
-        'num_worker_per_gpu': 0,
-        'batch_size_per_gpu': min(user['batch_size_per_gpu'], BATCH),
-        'dataset_enlarge_ratio': 100,
-    }
-    keys = ('weight', 'target', 'from')
-    sources = (user.get('retain') or {}).items()
-    retain = {name: {key: source[key] for key in keys if key in source} for name, source in sources}
-    for name, source in sources:
-        if source.get('from') == 'forget':
-            retain[name]['degradation'] = source['degradation']
     return {
-        'model_type': 'UnlearnModel',
-        'scale': 1,
-        'num_gpu': 0,
-        'manual_seed': seed,
-        'datasets': {'train': {**data, **({'retain': retain} if retain else {})}},
-        'network_g': NET,
-        'train': train,
-        'val': {'val_freq': 10**9, 'save_img': False},
-        'logger': {'print_freq': 10**9, 'save_checkpoint_freq': 10**9, 'use_tb_logger': False},
+        'kind': 'toy_unlearn',
+        'key': key,
+        'folder': training['folder'],
+        'sets': training['sets'],
+        'forget': {name: chosen for name, chosen in training['train'].items() if name in forget},
+        'retain': {name: chosen for name, chosen in training['train'].items() if name not in forget},
+        'tree': tree,
+        'weights': trained['weights'],
+        'sha256': trained['sha256'],
+        'cost': 6 * tree['datasets']['train']['batch_size_per_gpu'] * tree['train']['total_iter'],
     }
-
-
-def _shorten(train, iterations):
-    """Cut a run to so many iterations, and what is counted in iterations with it."""
-    share = iterations / train['total_iter']
-    if share >= 1:
-        return
-
-    def scaled(number):
-        return max(1, round(number * share))
-
-    train['total_iter'] = iterations
-    if train.get('warmup_iter', -1) > 0:
-        train['warmup_iter'] = scaled(train['warmup_iter'])
-    if 'every' in train['stop']:
-        train['stop']['every'] = scaled(train['stop']['every'])
-    for key in ('periods', 'milestones', 'restarts'):
-        if key in train['scheduler']:
-            train['scheduler'][key] = [scaled(number) for number in train['scheduler'][key]]
 
 
 KINDS = {'toy_train': toy_train, 'toy_unlearn': toy_unlearn}
