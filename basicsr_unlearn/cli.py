@@ -146,13 +146,16 @@ def audit(options):
     """Attack a finished run's network: audit_run/."""
     from basicsr_unlearn.audit_run.course import Course
     from basicsr_unlearn.audit_run.subject import Subject
+    from basicsr_unlearn.report.course import report
 
     subject = Subject(options.opt, options.weights, options.name, options.quick, options.force_yml)
     course = Course(subject, options.workers)
     print(course.plan())
-    if not options.plan:
-        print(course.run())
-    return OK
+    if options.plan:
+        return OK
+    for question in course.run()['questions']:
+        print(f'{question["light"]:5}  {question["question"]} {question["sentence"]}')
+    return report(subject.folder)
 
 
 def convert(options):

@@ -83,8 +83,8 @@ def _audit_files(folder, sets):
     found = [osp.join(folder, path) for shown in pictures if shown['set'] in sets for path in shown['files'].values()]
     if osp.isfile(page):
         with open(page, encoding='utf-8') as file:
-            shown = re.search(r'<meta name="shows" content="([^"]*)">', file.read())
-        found += [page] if shown and set(html.unescape(shown[1]).split('\n')) & set(sets) else []
+            shown = re.findall(r'<div class="row" data-set="([^"]*)">', file.read())
+        found += [page] if set(map(html.unescape, shown)) & set(sets) else []
     return list(filter(osp.lexists, found))
 
 

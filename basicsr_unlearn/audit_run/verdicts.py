@@ -91,11 +91,13 @@ def _removed(audits, limits):
     alike = {net: fmean(values['original'].values()) for net, values in hidden['similarity'].items()}
     reading = 'for reading: what was fine-tuned stays near the original also where nothing is hidden'
     found.append(Measure('similarity', 'features like the original (CKA)', alike, limits, missing=reading))
-    confusion = audits['confusion']
-    if 'undone' in confusion:
-        left = {'original': 1.0, 'unlearned': 1 - min(confusion['undone'].values()), 'oracle': 0.0}
+    undone = [kind['undone'] for kind in audits['confusion'].get('degradations', {}).values()]
+    if undone:
+        known = [share for share in undone if share is not None]
+        left = {'original': 1.0, 'unlearned': 1 - min(known) if known else None, 'oracle': 0.0}
+        silent = None if known else 'not informative: the wrong pairs did no damage to the toy'
         name = 'wrong pairs planted in a toy: share of the damage that stays'
-        found.append(Measure('confusion', name, left, limits))
+        found.append(Measure('confusion', name, left, limits, missing=silent))
     return found
 
 

@@ -164,6 +164,7 @@ def _sets(sets):
 def _gallery(audit):
     items = [
         {
+            'set': entry['set'],
             'name': f'{entry["set"]} ({entry["role"]}): {entry["name"]}',
             'pictures': [
                 {'net': net, 'label': label, 'file': entry['files'][net]}
