@@ -142,22 +142,6 @@ def bench(options):
     return course.run(options.opt, options.workers, options.plan, options.make_oracle)
 
 
-def audit(options):
-    """Attack a finished run's network: audit_run/."""
-    from basicsr_unlearn.audit_run.course import Course
-    from basicsr_unlearn.audit_run.subject import Subject
-    from basicsr_unlearn.report.course import report
-
-    subject = Subject(options.opt, options.weights, options.name, options.quick, options.force_yml)
-    course = Course(subject, options.workers)
-    print(course.plan())
-    if options.plan:
-        return OK
-    for question in course.run()['questions']:
-        print(f'{question["light"]:5}  {question["question"]} {question["sentence"]}')
-    return report(subject.folder)
-
-
 def convert(options):
     """Write weights in another form: checkpoint.convert."""
     print(f'wrote {options.target}: {checkpoint.convert(options.source, options.target, options.param_key)}')
@@ -201,7 +185,7 @@ def _parser():
     _add_convert(commands)
     recipes.add_commands(commands, init, preset)
     add_bench(commands, bench)
-    add_audit(commands, audit)
+    add_audit(commands)
     add_report(commands)
     return parser
 

@@ -1,8 +1,8 @@
 """`basicsr audit`: attacks on a finished run's network, on its original and on the oracle, and what they found."""
 
 
-def add_command(commands, run):
-    """Add `audit` to the command line; `run` runs it."""
+def add_command(commands):
+    """Add `audit` to the command line."""
     text = 'try to get the forgotten data back, and say what was found'
     command = commands.add_parser(
         'audit',
@@ -21,4 +21,19 @@ def add_command(commands, run):
         '--workers', type=int, metavar='N', help='processes. Default: one for each GPU, without a GPU for each core'
     )
     command.add_argument('--force_yml', nargs='+', metavar='KEY=VALUE', help='change options, as for train')
-    command.set_defaults(run=run)
+    command.set_defaults(run=_audit)
+
+
+def _audit(options):
+    from basicsr_unlearn.audit_run.course import Course
+    from basicsr_unlearn.audit_run.subject import Subject
+    from basicsr_unlearn.report.course import report
+
+    subject = Subject(options.opt, options.weights, options.name, options.quick, options.force_yml)
+    course = Course(subject, options.workers)
+    print(course.plan())
+    if options.plan:
+        return 0
+    for question in course.run()['questions']:
+        print(f'{question["light"]:5}  {question["question"]} {question["sentence"]}')
+    return report(subject.folder)
