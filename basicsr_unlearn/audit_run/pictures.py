@@ -4,6 +4,7 @@ import os
 from os import path as osp
 
 import cv2
+import torch
 
 from basicsr.data import build_dataset
 from basicsr.utils import tensor2img
@@ -27,6 +28,7 @@ def write(course):
     hidden = leftovers.forgotten_sets(subject.opt) if subject.private else []
     nets = {name: load({'opt': course.opt}, net) for name, net in course.nets.items() if name != 'oracle_2'}
     folder, found = osp.join(subject.folder, 'pictures'), []
+    torch.set_num_threads(1)  # as the processes of the pool: small tiles gain nothing by more
     os.makedirs(folder, exist_ok=True)
     for name, section in subject.sets().items():
         if name in hidden:

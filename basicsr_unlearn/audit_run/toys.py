@@ -23,7 +23,7 @@ def invert(job):
 
 def inform(job):
     """Draw a training picture out of the weights of a toy, knowing all others."""
-    return informed(quick=job['quick'], seed=job['seed'])
+    return informed(job['shadows'], seed=job['seed'])
 
 
 KINDS = {**TOYS, 'invert': invert, 'inform': inform}
@@ -34,7 +34,7 @@ def jobs(course):
     original, quick = course.nets['original'], course.subject.quick
     steps = 150 if quick else 400
     inverting = course.job('invert', original, 6 * PAIRS * steps, forget=course.subject.forget, steps=steps)
-    informing = course.job('inform', None, 1000 if quick else 5000, quick=quick)
+    informing = course.job('inform', None, 2000 if quick else 5000, shadows=600 if quick else 1500)
     return {
         ('reconstruction', 'original', 'inversion'): inverting,
         ('reconstruction', 'original', 'informed'): informing,
