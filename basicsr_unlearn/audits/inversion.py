@@ -118,7 +118,7 @@ class _Attack:
         picture = 0.5 + 0.1 * torch.randn(self.shape, generator=generator)
         slope = 2 * torch.rand(self.shape, generator=generator) - 1
         picture, slope = (start.to(self.device).requires_grad_() for start in (picture, slope))
-        optimizer = torch.optim.Adam([{'params': picture, 'lr': 0.03}, {'params': slope, 'lr': 0.1}])
+        optimizer = torch.optim.Adam([{'params': picture, 'lr': 0.06}, {'params': slope, 'lr': 0.2}])
         fall = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(1 - step / steps, 0.02))
         for _ in range(steps):
             variation = 1e-3 * sum(picture.diff(dim=axis).abs().mean() for axis in (-1, -2))
