@@ -11,7 +11,7 @@ SIZE = 8  # pixels
 SIGMA = 25 / 255
 TOGETHER = 250  # nets trained at once: what fits the cache
 STATES = ('original', 'unlearned', 'oracle')
-RIDGES = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
+RIDGES = (0.01, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
 
 
 def informed(shadows=1500, targets=32, fixed=40, epochs=20, unlearn_steps=20, seed=0):
