@@ -11,7 +11,8 @@ from basicsr_unlearn.losses.identity_loss import IdentityLoss
 from basicsr_unlearn.options import check_choice
 
 LOSSES = {'identity': IdentityLoss(), 'ascent': AscentLoss(bound='none')}
-MOVE = 1e-3  # of the norm of the weights: how far the unlearning goes, and the finite differences of the attack
+MOVE = 1e-3  # of the norm of the weights: a step of the unlearning
+REACH = 1e-4  # of the same: the finite differences of the attack
 
 
 def inversion(net, pairs, batch=1, loss='identity', unlearn_steps=1, steps=300, restarts=1, seed=0):
@@ -118,7 +119,7 @@ class _Attack:
         picture = 0.5 + 0.1 * torch.randn(self.shape, generator=generator)
         slope = 2 * torch.rand(self.shape, generator=generator) - 1
         picture, slope = (start.to(self.device).requires_grad_() for start in (picture, slope))
-        optimizer = torch.optim.Adam([{'params': picture, 'lr': 0.03}, {'params': slope, 'lr': 0.1}])
+        optimizer = torch.optim.Adam([{'params': picture, 'lr': 0.06}, {'params': slope, 'lr': 0.2}])
         fall = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(1 - step / steps, 0.02))
         for _ in range(steps):
             variation = 1e-3 * sum(picture.diff(dim=axis).abs().mean() for axis in (-1, -2))
@@ -131,7 +132,7 @@ class _Attack:
                 picture.clamp_(0, 1)
                 slope.clamp_(-1, 1)
             bar.update()
-        return distance + float(variation), picture.detach()
+        return distance + float(variation.detach()), picture.detach()
 
     def _look(self, picture, slope):
         """Return the cosine distance of the gradients, and its gradients by picture and slope."""
@@ -139,9 +140,9 @@ class _Attack:
         gradient = [part.requires_grad_() for part in gradient]
         distance = 1 - self._dot(gradient, self.change) / (self._dot(gradient, gradient).sqrt() * self.length)
         direction = torch.autograd.grad(distance, gradient)
-        reach = MOVE * _norm(self.origin) / _norm(direction)
+        reach = REACH * _norm(self.origin) / _norm(direction)
         ahead, behind = (self._by_pixels(picture, slope, side * reach, direction) for side in (1, -1))
-        return float(distance), [(a - b) / (2 * reach) for a, b in zip(ahead, behind, strict=True)]
+        return float(distance.detach()), [(a - b) / (2 * reach) for a, b in zip(ahead, behind, strict=True)]
 
     def _by_pixels(self, picture, slope, reach, direction):
         with torch.no_grad():
