@@ -532,6 +532,18 @@ def test_compare_draws_all_runs_and_the_worst_attack(runs):
     assert [entry['name'] for entry in worst['series']] == ['original', 'oracle', 'unlearn_haze', 'neg_grad']
 
 
+def test_compare_unknown_numbers(runs):
+    path = runs / 'audits/neg_grad/audit.json'
+    audit = json.loads(path.read_text())
+    audit['sets'][0]['psnr']['unlearned'] = audit['summary'] = audit['record']['cost_share'] = None
+    audit['audits']['membership'] = audit['audits']['relearning'] = {'missing': 'No data.'}
+    path.write_text(json.dumps(audit))
+    assert main(['compare', 'neg_grad', 'unlearn_haze']) == 0
+    page, _, _ = read_page(runs / 'audits' / 'compare')
+    assert [page.tables[0][1][column] for column in (7, 8, 10, 11, 12, 13)] == ['n/a'] * 6
+    assert page.tables[0][2][10] == '1.81'
+
+
 def test_compare_says_what_cannot_be_compared(runs):
     path = runs / 'audits/neg_grad/audit.json'
     path.write_text(path.read_text().replace('0' * 64, '9' * 64))

@@ -18,7 +18,8 @@ def details(title, found):
         net = next((part for part in path if part in NETS), None)
         by_net.add(net)
         name = ', '.join(part.replace('_', ' ') for part in path if part not in (net, 'missing'))
-        rows.setdefault(name, {})[net] = f'n/a: {value}' if path[-1] == 'missing' else _leaf(value)
+        cell = f'n/a: {value}' if path[-1] == 'missing' else _leaf(value)
+        rows.setdefault(name, {})[net] = cell if net else words.text_of(cell)
     nets = [net for net in (*NETS, None) if net in by_net]
     head = ['what', *('value' if net is None else NETS[net] for net in nets)]
     return [words.table(title, head, [[name, *(row.get(net, '') for net in nets)] for name, row in rows.items()])]

@@ -175,7 +175,7 @@ def _gallery(audit):
         for entry in audit['pictures']
     ]
     if not items:
-        return [words.missing('Pictures', 'This audit holds no pictures.')]
+        return [words.missing('Pictures', 'There are none.')]
     shown = any(entry['role'] == 'forget' for entry in audit['pictures'])
     note = '' if shown else 'No picture of a forget set is shown: the audit holds none.'
     return [{'kind': 'gallery', 'title': 'Pictures', 'shown': items, 'note': note}]
