@@ -29,7 +29,6 @@ def make_audit(name='unlearn_haze', nets=NETS, private=False, images=12):
         'quick': False,
         'seed': 0,
         'finished': '2026-11-23T07:01:02+00:00',
-        'seconds': 2810.0,
         'nets': {net: {'path': f'weights/{net}.pth', 'sha256': f'{index}' * 64} for index, net in enumerate(nets)},
         'summary': {'seconds': 107.0, 'stopped_by': 'total_iter'},
         'questions': _questions(nets),

@@ -147,7 +147,7 @@ def test_what_an_audit_says(audited, home):
         assert len(first) == 1  # adapters begin with nothing
     nets = audited['audits']['membership']['nets']
     assert audited['audits']['membership']['members'] == 40 and nets['oracle_2']['calibrated']['auc'] == 0.5
-    assert audited['audits']['hidden']['similarity']['original']['original']['latent'] == pytest.approx(1)
+    assert audited['audits']['hidden']['similarity']['original']['to_original']['latent'] == pytest.approx(1)
     assert audited['record']['forgotten']['pairs'] == 40 and audited['record']['finished'].startswith('2026-01-02')
     pictures = audited['pictures']
     assert {p['set'] for p in pictures} == {'haze', 'rain'}

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import time
 from datetime import datetime, timezone
 from os import path as osp
 
@@ -61,7 +60,7 @@ class Course:
         Returns:
             dict: The content of audit.json.
         """
-        start, subject = time.time(), self.subject
+        subject = self.subject
         os.makedirs(subject.folder, exist_ok=True)
         with self.pool:
             jobs = self.jobs()
@@ -80,7 +79,6 @@ class Course:
             'quick': subject.quick,
             'seed': self.options.seed,
             'finished': datetime.now(timezone.utc).isoformat(timespec='seconds'),
-            'seconds': round(time.time() - start, 1),
             'nets': {name: {'path': net['weights'], 'sha256': net['sha256']} for name, net in self.nets.items()},
             'summary': subject.summary,
             'questions': verdicts.questions(subject, audits, self._cost_share()),

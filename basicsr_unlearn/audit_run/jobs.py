@@ -42,7 +42,7 @@ def hidden(job):
     """Look for what is left inside a network: halves exchanged, similarity, linear probe.
 
     Returns:
-        dict: `swap`, `similarity` (`original` and, with an oracle, `oracle`), `probe` (None without public data).
+        dict: `swap`, `similarity` (`to_original` and, with an oracle, `to_oracle`), `probe` (None without public data).
     """
     net, original = load(job), load(job, job['original'])
     oracle = load(job, job['oracle']) if job['oracle'] else None
@@ -50,7 +50,7 @@ def hidden(job):
     images = [patch(lq, job['patch']) for lq, _ in pairs]
     with untouched(*filter(None, (net, original, oracle))):
         found = {'swap': swap(net, original, pairs, tiles, job['encoder']), 'probe': None}
-        others = {'original': original, 'oracle': oracle}
+        others = {'to_original': original, 'to_oracle': oracle}
         found['similarity'] = {name: similarity(net, one, images) for name, one in others.items() if one}
         if job['public']:
             samples = SourcePairs('audit: public', job['public'], job['probes'], job['patch'], job['seed'])

@@ -15,7 +15,7 @@ LEAD = {  # of the original over the oracle, below which a measure says nothing
     'swap': 1.0,  # dB
     'agreement': 0.005,  # of the range of the pictures
     'probe_type': 0.1,
-    'probe_strength': 0.1,
+    'probe_strength': 0.2,
     'auc': 0.25,
     'u_lira': 0.25,
 }

@@ -23,7 +23,7 @@ def invert(job):
 
 def inform(job):
     """Draw a training picture out of the weights of a toy, knowing all others."""
-    return informed(job['shadows'], seed=job['seed'])
+    return informed(job['shadows'], seed=job['seed'])[0]
 
 
 KINDS = {**TOYS, 'invert': invert, 'inform': inform}

@@ -88,7 +88,7 @@ def _removed(audits, limits):
         probe, missing = hidden['probe'], hidden['probe'].get('missing')
         values = {} if missing else {net: numbers[key] for net, numbers in probe.items()}
         found.append(Measure(f'probe_{key}', name, values, limits, share=True, missing=missing and f'n/a: {missing}'))
-    alike = {net: fmean(values['original'].values()) for net, values in hidden['similarity'].items()}
+    alike = {net: fmean(values['to_original'].values()) for net, values in hidden['similarity'].items()}
     reading = 'for reading: what was fine-tuned stays near the original also where nothing is hidden'
     found.append(Measure('similarity', 'features like the original (CKA)', alike, limits, missing=reading))
     undone = [kind['undone'] for kind in audits['confusion'].get('degradations', {}).values()]

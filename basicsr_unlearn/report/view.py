@@ -20,6 +20,7 @@ AUDITS = {  # of the question that they belong to: {audit: (title, function of w
     },
     'price': {},
 }
+SEVERITY = ('grey', 'green', 'amber', 'red')
 PICTURES = {'input': 'degraded', 'original': 'original', 'unlearned': 'unlearned', 'oracle': 'oracle', 'clean': 'clean'}
 TERMS = (
     ('forget set', 'What the network was to forget. The retain sets are what it was to keep.'),
@@ -75,9 +76,8 @@ def _in_short(questions):
 
 def _facts(audit):
     """Return what was audited, in a few words each."""
-    seconds, finished = audit.get('seconds'), audit.get('finished')
-    found = [audit['method'], audit['task'] and f'task {audit["task"]}']
-    found += [finished and f'{finished[:10]}', seconds and f'{max(1, round(seconds / 60))} minutes of audit']
+    finished = audit.get('finished')
+    found = [audit['method'], audit['task'] and f'task {audit["task"]}', finished and finished[:10]]
     found += ['short audit (--quick)' if audit.get('quick') else None, 'private' if audit['private'] else None]
     return [fact for fact in found if fact]
 
@@ -101,11 +101,16 @@ def _notices(audit):
 
 
 def _card(question):
-    limits = [
-        {'name': measure['name'], 'rule': measure['rule'], **light(measure['light'])}
-        for measure in question['measures']
-        if measure['rule']
-    ]
+    """Return a question with its answer; measures of one rule stand under the one with the worst light."""
+    groups = {}
+    for measure in question['measures']:
+        if measure['rule']:
+            groups.setdefault(measure['rule'], []).append(measure)
+    limits = []
+    for rule, group in groups.items():
+        worst = max(group, key=lambda measure: SEVERITY.index(measure['light']))
+        more = f' and {len(group) - 1} more' if len(group) > 1 else ''
+        limits.append({'name': worst['name'] + more, 'rule': rule, **light(worst['light'])})
     card = {'key': question['key'], 'question': question['question'], 'sentence': question['sentence']}
     return {**card, **light(question['light']), 'limits': limits}
 
@@ -152,13 +157,13 @@ def _sets(sets):
                 number(entry['images'], 0),
                 *(number(psnr.get(column)) for column in ('input', 'original', 'unlearned', 'oracle')),
                 *(number(words.difference(psnr, net), 2, '+') for net in ('original', 'oracle')),
-                *(number(ssim.get(net), 3) for net in ('original', 'unlearned', 'oracle')),
+                *(number(ssim[net], 3) for net in ('original', 'unlearned', 'oracle') if net in ssim),
             ]
         )
     if not rows:
         return words.missing('Quality', 'No set was measured.')
-    head += ['SSIM orig.', 'SSIM unl.', 'SSIM oracle']
-    return words.table('Quality', head, rows, 'PSNR in dB, means over the images; SSIM from 0 to 1.')
+    head += ['SSIM orig.', 'SSIM unl.', 'SSIM oracle'][: len(rows[0]) - len(head)]
+    return words.table('Quality', head, rows, 'PSNR in dB, means over the images.')
 
 
 def _gallery(audit):
