@@ -4,7 +4,7 @@ from basicsr_unlearn.report import words
 from basicsr_unlearn.report.details import details, given
 from basicsr_unlearn.report.words import NETS, number
 
-MOST = 1500  # points of one cloud: beyond, an evenly spread part
+MOST = 300  # points of one cloud: beyond, an evenly spread part
 
 
 def worst_attack(attacks):

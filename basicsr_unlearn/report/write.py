@@ -17,7 +17,7 @@ from basicsr_unlearn.report import charts
 from basicsr_unlearn.report.words import LIGHTS, text_of
 
 KINDS = {'.jpg': 'jpeg', '.jpeg': 'jpeg', '.png': 'png', '.webp': 'webp'}
-ROOM = 4_400_000  # bytes of pictures in a page, of the 5 MB that it may have
+LARGEST = 4_900_000  # bytes of a page with pictures
 
 
 def texts(page, folder):
@@ -59,7 +59,11 @@ def _check_free(path, made_by):
 
 def to_html(page, folder):
     """Return the page as HTML that needs nothing but itself."""
-    return _template().render(page=page, pictures=_Pictures(folder), LIGHTS=LIGHTS)
+    room = 0
+    for _ in range(2):  # without pictures, then with those that find room
+        text = _template().render(page=page, pictures=_Pictures(folder, room), LIGHTS=LIGHTS)
+        room = LARGEST - len(text.encode())
+    return text
 
 
 @cache
@@ -86,10 +90,11 @@ class _Pictures:
 
     Args:
         folder (str): To which their paths are relative.
+        room (int): Bytes.
     """
 
-    def __init__(self, folder):
-        self.folder, self.room = osp.realpath(folder), ROOM
+    def __init__(self, folder, room):
+        self.folder, self.room = osp.realpath(folder), room
 
     def whole(self, item):
         """Return `[(net, label, URI)]` of an item whose files are all there and find room; otherwise nothing."""
