@@ -18,8 +18,8 @@ class ConfusionSettings:
     """What the toy is trained on."""
 
     pairs: int = 32  # right ones of each degradation
-    wrong: int = 32  # wrong ones of each
-    tests: int = 32  # right ones of each that it never sees
+    wrong: int = 48  # wrong ones of each: most of what is taught, so that the damage is real
+    tests: int = 48  # right ones of each that it never sees
     steps: int = 400  # of a training
     iterations: int = 300  # of the unlearning at most
     seed: int = 0
