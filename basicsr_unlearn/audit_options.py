@@ -31,7 +31,7 @@ LIMITS = {  # of the verdicts: green up to the first, red above the second
     'over_forgetting': [0.1, 0.3],  # dB
     'confusion': [0.3, 0.6],
     'u_lira': [0.05, 0.15],
-    'price': [0.01, 0.05],
+    'price': [1.0, 5.0],  # percent
 }
 
 
