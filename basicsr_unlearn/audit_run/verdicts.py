@@ -155,10 +155,9 @@ def _members(task, audits, limits):
 
 def _price(share, limits):
     missing = None if share is not None else "n/a: the cost of the run or of the oracle's training is not known"
-    values = {'unlearned': share, 'oracle': 1.0}
-    return Measure(
-        'price', "share of the oracle's training", values, limits, digits=4, base=0.0, must_fail=False, missing=missing
-    )
+    values = {'unlearned': share and 100 * share, 'oracle': 100.0}
+    facts = {'unit': '%', 'base': 0.0, 'must_fail': False, 'missing': missing}
+    return Measure('price', "share of the oracle's training", values, limits, **facts)
 
 
 def _say_forgotten(light, measures, known):
@@ -211,7 +210,7 @@ def _say_members(light, measures, known):
 def _say_price(light, measures, known):
     if light == GREY:
         return f'Not known: {measures[0].remark.removeprefix("n/a: ")}.'
-    return f'{measures[0].values["unlearned"]:.2%} of what training the oracle cost.'
+    return f'{measures[0].values["unlearned"]:.2f} % of what training the oracle cost.'
 
 
 SENTENCES = {
