@@ -131,9 +131,9 @@ def test_what_an_audit_says(audited, home):
     assert list(questions) == ['forgotten', 'removed', 'kept', 'members', 'price']
     price = questions['price']
     assert (
-        price['measures'][0]['values']['unlearned'] == 0.01
+        price['measures'][0]['values']['unlearned'] == 1.0
         and price['light'] == 'green'
-        and '1.00%' in price['sentence']
+        and '1.00 %' in price['sentence']
     )
     haze = audited['audits']['behaviour']['sets']['haze']
     assert haze['images'] == ['scene_000000', 'scene_000001'] and haze['agreement']['oracle'] == [0, 0]
