@@ -52,7 +52,9 @@ def draw_pairs(number, size):
 def test_a_linear_layer_gives_its_input_away(loss):
     net = Dense()
     before = fingerprint(net.state_dict())
+    net.requires_grad_(False)  # as it may come from a measurement
     found, pictures = inversion(net, draw_pairs(2, 8), loss=loss, steps=300)
+    assert not net.layer.weight.requires_grad and net.training
     assert min(found['recovered_psnr']) > 30
     for recovered, control, baseline in zip(
         found['recovered_psnr'], found['control_psnr'], found['baseline_psnr'], strict=True
@@ -73,6 +75,13 @@ def test_one_forget_set_has_no_control():
     assert list(found) == ['missing'] and 'control' in found['missing'] and pictures is None
 
 
+def test_an_original_that_changes_nothing_has_nothing_to_unlearn():
+    net = Dense()
+    nn.init.eye_(net.layer.weight), nn.init.zeros_(net.layer.bias)
+    found, pictures = inversion(net, draw_pairs(2, 8))
+    assert list(found) == ['missing'] and 'changes no weight' in found['missing'] and pictures is None
+
+
 def test_unknown_loss():
     with pytest.raises(InputError, match='inversion: loss'):
         inversion(Dense(), draw_pairs(2, 8), loss='hinge')
@@ -82,7 +91,9 @@ def test_unknown_loss():
 def test_unlearning_moves_the_weights_so_far_and_the_right_way(loss):
     net, (pair, _) = Dense(), draw_pairs(2, 8)
     after = unlearn(net, *pair, LOSSES[loss], 1)
-    moved = torch.stack([(a - b).detach().norm() for a, b in zip(after.parameters(), net.parameters(), strict=True)]).norm()
+    moved = torch.stack(
+        [(a - b).detach().norm() for a, b in zip(after.parameters(), net.parameters(), strict=True)]
+    ).norm()
     length = torch.stack([weight.detach().norm() for weight in net.parameters()]).norm()
     assert moved / length == pytest.approx(MOVE, rel=1e-3)
     with torch.no_grad():
