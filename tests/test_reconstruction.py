@@ -64,6 +64,13 @@ def test_a_linear_layer_gives_its_input_away(loss):
     assert fingerprint(net.state_dict()) == before
 
 
+def test_two_pictures_of_one_forget_set_are_told_apart():
+    found, pictures = inversion(Dense(), draw_pairs(4, 8), batch=2, steps=400)
+    assert len(pictures) == found['pairs'] == 4 and len(found['objective']) == 2
+    assert min(found['recovered_psnr']) > 25
+    assert min(r - c for r, c in zip(found['recovered_psnr'], found['control_psnr'], strict=True)) > 10
+
+
 def test_equal_seeds_give_equal_numbers():
     net, pairs = Dense(), draw_pairs(2, 8)
     runs = [inversion(net, pairs, steps=20, restarts=2, seed=seed)[0] for seed in (1, 1, 2)]
