@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 
 import pytest
 import torch
 import yaml
 from conftest import NET, make_net, write_pairs
 
+from basicsr_unlearn import leftovers
 from basicsr_unlearn.audit_run.course import Course
 from basicsr_unlearn.audit_run.jobs import KINDS
 from basicsr_unlearn.audit_run.measure import Measure
@@ -264,3 +266,18 @@ def test_the_record_does_not_say_where_the_forget_set_is(tmp_path):
     opt = {'name': 'x', 'datasets': {'train': {'forget': forget}, 'val': {'dataroot_lq': f'{place}/lq'}}}
     text = options_text(opt)
     assert place not in text and text.count('<forget set>') == 3
+
+
+def test_purge_knows_what_an_audit_shows(audited, home, tmp_path, monkeypatch):
+    shutil.copytree(home / 'audits/tiny', tmp_path / 'audits/tiny')
+    monkeypatch.chdir(tmp_path)
+    page = 'audits/tiny/report.html'
+    found = {entry['path'] for entry in leftovers.inside('.', 'tiny', ['haze'])}
+    shown = [entry for entry in audited['pictures'] if entry['set'] == 'haze']
+    assert found == {f'audits/tiny/{path}' for entry in shown for path in entry['files'].values()} | {page}
+    assert leftovers.inside('.', 'tiny', ['noise']) == []
+    for path in found:
+        os.remove(path)
+    assert main(['report', 'tiny']) == 0  # again, now without those pictures
+    assert os.path.isfile(page) and leftovers.inside('.', 'tiny', ['haze']) == []
+    assert leftovers.inside('.', 'tiny', ['rain'])

@@ -21,8 +21,8 @@ def informed(shadows=1500, targets=32, fixed=40, epochs=20, unlearn_steps=20, se
     arXiv 2201.04845). The adversary knows the fixed pictures, the initialisation and the training, trains shadow nets
     on the fixed pictures and one more of a pool, and learns the way from standardised weights to that picture. Against
     unlearned nets the shadows are unlearned likewise: the adversary knows that step as well. The way is linear here,
-    by ridge regression: with so few shadows it was 4 to 9 dB better than the paper's multilayer perceptron. It draws
-    its own scenes: neither network nor data of the user are needed, and no more than a toy can be audited so.
+    by ridge regression: with so few shadows it was 4 to 10 dB better than a multilayer perceptron like the paper's. It
+    draws its own scenes: neither network nor data of the user are needed, and no more than a toy can be audited so.
 
     Toy net: B tanh(A x + a) + b on grey pictures of 8x8 pixels, 64-16-64, gaussian noise of 25 grey levels that is
     fixed for each picture, gradient descent on all of them. (With a skip connection from x the weights hold the noise
@@ -44,7 +44,13 @@ def informed(shadows=1500, targets=32, fixed=40, epochs=20, unlearn_steps=20, se
         choose; `error`: the nets' mean squared error on their target in each state. The recovered pictures of each
         state and the true ones (`target`), each (targets, 1, 8, 8).
     """
-    settings = {'shadows': shadows, 'targets': targets, 'fixed': fixed, 'epochs': epochs}
+    settings = {
+        'shadows': shadows,
+        'targets': targets,
+        'fixed': fixed,
+        'epochs': epochs,
+        'unlearn_steps': unlearn_steps,
+    }
     generator = torch.Generator().manual_seed(seed)
     clean = draw_pictures(fixed + shadows + targets, seed)
     noisy = clean + SIGMA * torch.randn(clean.shape, generator=generator)
@@ -57,12 +63,12 @@ def informed(shadows=1500, targets=32, fixed=40, epochs=20, unlearn_steps=20, se
     pool, truth = clean[fixed : fixed + shadows], clean[fixed + shadows :]
     recovered, errors = {}, {}
     for state in STATES:
-        weights, error = (torch.cat([part[state][kind] for part in parts]) for kind in (0, 1))
+        weights, own_errors = (torch.cat([part[state][kind] for part in parts]) for kind in (0, 1))
         recovered[state] = reconstruct(*weights.split([shadows, targets]), pool)
-        errors[state] = float(error[shadows:].mean())
+        errors[state] = float(own_errors[shadows:].mean())
     nearest = pool[torch.cdist(truth, pool).argmin(1)]
     numbers = {
-        **{**settings, 'unlearn_steps': unlearn_steps},
+        **settings,
         'recovered_psnr': {state: psnr(images, truth) for state, images in recovered.items()},
         'baseline_psnr': {'mean': psnr(pool.mean(0).expand_as(truth), truth), 'nearest': psnr(nearest, truth)},
         'error': errors,

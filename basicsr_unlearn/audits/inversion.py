@@ -42,7 +42,8 @@ def inversion(net, pairs, batch=1, loss='identity', unlearn_steps=1, steps=300, 
         set, and for every pair the PSNR (dB) of its degraded picture against the recovered one (`recovered_psnr`), the
         best picture of one colour (`baseline_psnr`) and what the same attack drew out of another set's difference
         (`control_psnr`); `clean_psnr`: the original's restoration of the recovered picture against the clean one. The
-        recovered pictures, (pairs, C, S, S). `({'missing': reason}, None)` with fewer than two forget sets.
+        recovered pictures, (pairs, C, S, S). `({'missing': reason}, None)` with fewer than two forget sets, or where
+        unlearning changes nothing.
 
     Raises:
         InputError: An unknown loss.
@@ -52,10 +53,13 @@ def inversion(net, pairs, batch=1, loss='identity', unlearn_steps=1, steps=300, 
     if len(sets) < 2:
         return {'missing': f'Two forget sets of {batch} are needed, one as the control of the other: give more.'}, None
     truths = [[torch.cat(images) for images in zip(*chosen, strict=True)] for chosen in sets]
+    copies = [unlearn(net, lq, gt, LOSSES[loss], unlearn_steps) for lq, gt in truths]
+    if not all(_changes(net, copy) for copy in copies):
+        return {'missing': f'The loss {loss} changes no weight of the original on these pairs: take other ones.'}, None
     found, objectives = [], []
     with tqdm(total=len(sets) * restarts * steps, desc='gradient inversion', leave=False, disable=None) as bar:
-        for lq, gt in truths:
-            attack = _Attack(net, unlearn(net, lq, gt, LOSSES[loss], unlearn_steps), lq.shape, lq.device)
+        for (lq, _), copy in zip(truths, copies, strict=True):
+            attack = _Attack(net, copy, lq.shape, lq.device)
             generator = torch.Generator().manual_seed(seed)
             tries = [attack.run(steps, generator, bar) for _ in range(restarts)]
             objective, recovered = min(tries, key=lambda attempt: attempt[0])
@@ -75,8 +79,8 @@ def inversion(net, pairs, batch=1, loss='identity', unlearn_steps=1, steps=300, 
 
 def unlearn(net, lq, gt, loss, steps):
     """Return an unlearned copy of a network: plain gradient steps, each of `MOVE` of the norm of the weights."""
-    net = deepcopy(net).eval()
-    weights = [weight for weight in net.parameters() if weight.requires_grad]
+    net = deepcopy(net).eval().requires_grad_()
+    weights = list(net.parameters())
     for _ in range(steps):
         gradient = torch.autograd.grad(loss(net(lq), gt, lq), weights, materialize_grads=True)
         with torch.no_grad():
@@ -84,6 +88,13 @@ def unlearn(net, lq, gt, loss, steps):
             for weight, change in zip(weights, gradient, strict=True):
                 weight -= lr * change
     return net
+
+
+def _changes(net, unlearned):
+    """Return how the weights of an original differ from the unlearned ones, those that do: `{name: Tensor}`."""
+    after = dict(unlearned.named_parameters())
+    changes = {name: (weight - after[name]).detach() for name, weight in net.named_parameters()}
+    return {name: change for name, change in changes.items() if change.any()}
 
 
 class _Attack:
@@ -102,13 +113,10 @@ class _Attack:
 
     def __init__(self, net, unlearned, shape, device):
         self.net, self.shape, self.device = deepcopy(net).eval(), shape, device
-        after = dict(unlearned.named_parameters())
-        changes = {name: (weight - after[name]).detach() for name, weight in self.net.named_parameters()}
+        changes = _changes(net, unlearned)
         self.net.requires_grad_(False)
-        self.weights = [weight for name, weight in self.net.named_parameters() if changes[name].any()]
-        self.change = [change for change in changes.values() if change.any()]
-        for weight in self.weights:
-            weight.requires_grad_()
+        self.weights = [self.net.get_parameter(name).requires_grad_() for name in changes]
+        self.change = list(changes.values())
         self.origin = [weight.detach().clone() for weight in self.weights]
         norms = torch.stack([change.norm() for change in self.change])
         self.factors = (norms + 0.01 * norms.norm()).square().reciprocal()
