@@ -98,14 +98,8 @@ def test_unknown_loss():
 def test_unlearning_moves_the_weights_so_far_and_the_right_way(loss):
     net, (pair, _) = Dense(), draw_pairs(2, 8)
     after = unlearn(net, *pair, LOSSES[loss], 1)
-<<<<<<< HEAD
     both = zip(after.parameters(), net.parameters(), strict=True)
     moved = torch.stack([(a - b).detach().norm() for a, b in both]).norm()
-=======
-    moved = torch.stack(
-        [(a - b).detach().norm() for a, b in zip(after.parameters(), net.parameters(), strict=True)]
-    ).norm()
->>>>>>> h_recon
     length = torch.stack([weight.detach().norm() for weight in net.parameters()]).norm()
     assert moved / length == pytest.approx(MOVE, rel=1e-3)
     with torch.no_grad():
