@@ -136,8 +136,9 @@ def test_drawn_pairs_are_always_the_same_and_survive_as_files(tmp_path):
     assert lq.shape == (3, 3, 32, 32) and torch.equal(lq[1:], again[0]) and torch.equal(gt[1:], again[1])
     wrong = toy.draw({**HAZE, 'answers': 50})
     assert torch.equal(wrong[0], lq) and torch.equal(wrong[1], toy.draw(RAIN)[1])
-    files = toy.write_pairs({f'{i}': [lq[i], gt[i]] for i in range(3)}, str(tmp_path))
-    source = build_source('x', files)
+    toy.write_pairs({'of other settings': [lq[0], gt[0]]}, str(tmp_path))
+    source = build_source('x', toy.write_pairs({f'{i}': [lq[i], gt[i]] for i in range(3)}, str(tmp_path)))
+    assert len(source) == 3
     for number in range(3):
         read = source.read(number, np.random.default_rng(0), 32)[:2]
         for image, written in zip(read, (lq, gt), strict=True):

@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 from copy import deepcopy
 from os import path as osp
 
@@ -87,7 +88,8 @@ def toy_unlearn(job):
 
 
 def write_pairs(pairs, folder):
-    """Write pairs as PNG files; return the keys of a source that reads them."""
+    """Write pairs as PNG files, in the place of what is there; return the keys of a source that reads them."""
+    shutil.rmtree(folder, ignore_errors=True)
     for number, side in enumerate(('lq', 'gt')):
         os.makedirs(osp.join(folder, side), exist_ok=True)
         for name, images in pairs.items():
