@@ -13,12 +13,12 @@ from basicsr_unlearn.audit_run import board, findings, pictures, record, toys, v
 from basicsr_unlearn.audit_run.findings import PUBLIC
 from basicsr_unlearn.audit_run.jobs import KINDS
 from basicsr_unlearn.audits.relearn import LOOKS
+from basicsr_unlearn.audits.subjects import second
 from basicsr_unlearn.network import build_network_g
 from basicsr_unlearn.pool import Pool, digest
 
 BATCH = 4  # of the relearning attacker
 LORA_RANK = 4
-COST = 0.02  # seconds of one image-forward-equivalent of a small network on one core, for the plan
 
 
 class Course:
@@ -183,10 +183,12 @@ class Course:
         """Return what would be done, for people."""
         jobs = {job['key']: job for job in self.jobs().values()}
         pending = [job for key, job in jobs.items() if not osp.isfile(osp.join(self.pool.folder, f'{key}.json'))]
-        seconds = COST * sum(job['cost'] for job in pending) / self.pool.workers
+        cost = sum(job['cost'] for job in pending)
+        minutes = cost * second(self.opt, self.pool.gpus) / self.pool.workers / 60 if cost else 0
+        longer = '' if self.subject.quick else ', and about a quarter of an hour for the toys'
         lines = [
-            f'{len(jobs)} jobs, {len(jobs) - len(pending)} of them done, about {seconds / 60:.0f} min for a small '
-            f'network on {self.pool.workers} processes, toys not included'
+            f'Audit of {self.subject.name}: {len(jobs)} jobs, {len(jobs) - len(pending)} of them done, about '
+            f'{minutes:.0f} min with {self.pool.workers} processes{longer}.'
         ]
-        lines += [f'left out: {title}: {why}' for title, why in self.missing.items()]
+        lines += [f'Left out: {title}: {why}' for title, why in self.missing.items()]
         return '\n'.join(lines)

@@ -1,5 +1,6 @@
 """What audits look at: networks, sets and attackers, from a description that travels to other processes."""
 
+import time
 from functools import partial
 
 import numpy as np
@@ -151,3 +152,16 @@ def pairs_of(sets, job, role):
 def device():
     """Return where this process works."""
     return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+
+
+def second(opt, gpus):
+    """Return the seconds of one image-forward-equivalent in a process of the pool, from a few training steps."""
+    torch.set_num_threads(1 if not gpus else torch.get_num_threads())
+    net = build_network(opt['network_g']).to(device())
+    size = opt['datasets']['train']['gt_size']
+    images, times = torch.rand(4, 3, size, size, device=device()), []
+    for _ in range(4):
+        start = time.perf_counter()
+        net(images).mean().backward()
+        times.append(time.perf_counter() - start)
+    return min(times) / 12

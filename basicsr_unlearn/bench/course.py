@@ -1,10 +1,5 @@
 """The course of a benchmark: tune every row on val, screen all rows on test, attack the best ones in full."""
 
-import time
-
-import torch
-
-from basicsr.archs import build_network
 from basicsr.data import build_dataset
 from basicsr_unlearn import checkpoint
 from basicsr_unlearn.audits import subjects
@@ -195,7 +190,7 @@ class Course:
         tuning = 0 if trials == 1 else (rows * trials + nets) * self._cost_of_look('val', bench.screening)
         screening = (rows + nets) * self._cost_of_look('test', bench.screening)
         final = (options.finalists * len(options.seeds) + nets) * self._cost_of_look('test', bench.full)
-        second = self._second() / self.pool.workers / 3600
+        second = subjects.second(self.opt, self.pool.gpus) / self.pool.workers / 3600
         parts = [
             f'{rows} rows, {trials} trials each, tried alike: {unlearned * second:.1f} h at most',
             f'tuning on val: {tuning * second:.1f} h',
@@ -211,16 +206,3 @@ class Course:
         net = next(iter(self.weights))
         attack = self._attack_job(net, split, stage, *stage.attacks()[0])['cost']
         return self._pass(split, stage.images) + len(stage.attacks()) * attack
-
-    def _second(self):
-        """Return the seconds of one image-forward-equivalent, from a few training steps."""
-        torch.set_num_threads(1 if not self.pool.gpus else torch.get_num_threads())
-        device = 'cuda' if self.pool.gpus else 'cpu'
-        net = build_network(self.opt['network_g']).to(device)
-        size = self.opt['datasets']['train']['gt_size']
-        images, times = torch.rand(4, 3, size, size, device=device), []
-        for _ in range(4):
-            start = time.perf_counter()
-            net(images).mean().backward()
-            times.append(time.perf_counter() - start)
-        return min(times) / 12
