@@ -9,14 +9,14 @@ from basicsr_unlearn.audits.subjects import SourcePairs, device, load
 
 QUICK = 'Left out by --quick: it trains networks of its own. Run basicsr audit without it.'
 NONE = 'Left out by audit: shadows: 0.'
-PIXELS, PAIRS = 16, 4  # of the forget sets that are drawn out of a difference
+PIXELS = 16  # of the pictures that are drawn out of a difference
 
 
 def invert(job):
     """Draw a few forget pictures out of the difference of two checkpoints of the user's network."""
     net = load(job)
-    samples = SourcePairs('datasets: train: forget', job['forget'], PAIRS, PIXELS, job['seed'])
-    items = [samples[number] for number in range(PAIRS)]
+    samples = SourcePairs('datasets: train: forget', job['forget'], job['pairs'], PIXELS, job['seed'])
+    items = [samples[number] for number in range(len(samples))]
     pairs = [tuple(item[key].unsqueeze(0).to(device()) for key in ('lq', 'gt')) for item in items]
     return inversion(net, pairs, steps=job['steps'], seed=job['seed'])[0]
 
@@ -32,9 +32,10 @@ KINDS = {**TOYS, 'invert': invert, 'inform': inform}
 def jobs(course):
     """Return the jobs of both reconstructions, `{(audit, net, part): job}`."""
     original, quick = course.nets['original'], course.subject.quick
-    steps = 150 if quick else 400
-    inverting = course.job('invert', original, 6 * PAIRS * steps, forget=course.subject.forget, steps=steps)
-    informing = course.job('inform', None, 2000 if quick else 5000, shadows=600 if quick else 1500)
+    pairs, steps = (2, 150) if quick else (3, 300)
+    facts = {'forget': course.subject.forget, 'pairs': pairs, 'steps': steps}
+    inverting = course.job('invert', original, 5 * pairs * steps, **facts)
+    informing = course.job('inform', None, 200 if quick else 600, shadows=500 if quick else 1500)
     return {
         ('reconstruction', 'original', 'inversion'): inverting,
         ('reconstruction', 'original', 'informed'): informing,
