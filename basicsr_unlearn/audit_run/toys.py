@@ -9,15 +9,16 @@ from basicsr_unlearn.audits.subjects import SourcePairs, device, load
 
 QUICK = 'Left out by --quick: it trains networks of its own. Run basicsr audit without it.'
 NONE = 'Left out by audit: shadows: 0.'
-PIXELS = 16  # of the pictures that are drawn out of a difference
+PIXELS, CHOICE = 16, 16  # of the pictures that are drawn out of a difference; how many crops one is chosen from
 
 
 def invert(job):
     """Draw a few forget pictures out of the difference of two checkpoints of the user's network."""
     net = load(job)
-    samples = SourcePairs('datasets: train: forget', job['forget'], job['pairs'], PIXELS, job['seed'])
-    items = [samples[number] for number in range(len(samples))]
-    pairs = [tuple(item[key].unsqueeze(0).to(device()) for key in ('lq', 'gt')) for item in items]
+    samples = SourcePairs('datasets: train: forget', job['forget'], CHOICE * job['pairs'], PIXELS, job['seed'])
+    items = sorted((samples[number] for number in range(len(samples))), key=lambda item: float(item['lq'].std()))
+    chosen = items[-job['pairs'] :]  # flat ones would be known without any attack
+    pairs = [tuple(item[key].unsqueeze(0).to(device()) for key in ('lq', 'gt')) for item in chosen]
     return inversion(net, pairs, steps=job['steps'], seed=job['seed'])[0]
 
 
@@ -32,7 +33,7 @@ KINDS = {**TOYS, 'invert': invert, 'inform': inform}
 def jobs(course):
     """Return the jobs of both reconstructions, `{(audit, net, part): job}`."""
     original, quick = course.nets['original'], course.subject.quick
-    pairs, steps = (2, 150) if quick else (3, 300)
+    pairs, steps = 2 if quick else 3, 300
     facts = {'forget': course.subject.forget, 'pairs': pairs, 'steps': steps}
     inverting = course.job('invert', original, 5 * pairs * steps, **facts)
     informing = course.job('inform', None, 200 if quick else 600, shadows=500 if quick else 1500)
