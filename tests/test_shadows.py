@@ -292,7 +292,7 @@ def test_whole_audits_on_tiny_toys_repeat_and_do_nothing_twice(tmp_path, tree):
     assert (run(again), confuse(again)) == (found, confused)  # without processes
     assert written == {path: path.stat().st_mtime_ns for path in (tmp_path / 'one/jobs').iterdir()}
     with Pool(str(tmp_path / 'two'), KINDS, 1) as pool:
-        assert (run(pool), confuse(pool)) == (found, confused)
+        assert confuse(pool) == confused
     options = yaml.safe_load((tmp_path / 'one/runs/shadow-0-s0-unlearned.yml').read_text())
     assert len(os.listdir(options['datasets']['train']['forget']['dataroot_lq'])) == 4
 

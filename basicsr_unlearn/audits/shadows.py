@@ -1,5 +1,6 @@
 """Membership by shadow networks, before and after unlearning: the strongest attack known, on the toy."""
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 
@@ -60,10 +61,8 @@ def shadows(pool, tree, settings):
         Networks trained without the pairs are the other side of `u_lira` themselves: 0.5 by construction. Where the
         method cannot run, the last two are `{'missing': reason}`.
     """
-    task = tree['train']['method'].get('task', 'degradation')
-    sets = _sets(settings, task)
-    halves = split(settings)
-    jobs = [_training(pool, settings, sets, number) for number in range(settings.shadows)]
+    sets, halves = _sets(settings, tree['train']['method'].get('task', 'degradation')), split(settings)
+    jobs = [_training(pool, settings, sets, number, half) for number, half in enumerate(halves)]
     trained = pool.run(jobs, 'shadow networks')
     originals = [trained[job['key']] for job in jobs]
     before = _statistics(originals, halves)
@@ -78,13 +77,10 @@ def shadows(pool, tree, settings):
     runs = [runs[job['key']] for job in jobs]
     after = _statistics(runs, halves)
     found['psnr'].update(forgotten=_mean(after[0]), never_seen=_mean(after[1]))
-    rules = [run['stopped_by'] for run in runs]
-    found['stopped_by'] = {rule: rules.count(rule) for rule in sorted(set(rules))}
-    return {
-        **found,
-        'u_lira': judge(after[0], before[1], settings),
-        'u_lira_unlearned': judge(*after, settings),
-    }
+    found['stopped_by'] = dict(Counter(run['stopped_by'] for run in runs))
+    found['u_lira'] = judge(after[0], before[1], settings)
+    found['u_lira_unlearned'] = judge(*after, settings)
+    return found
 
 
 def _sets(settings, task):
@@ -103,8 +99,8 @@ def split(settings):
     return halves
 
 
-def _training(pool, settings, sets, number):
-    train = {**dict.fromkeys(sets), 'pairs': split(settings)[number]}
+def _training(pool, settings, sets, number, half):
+    train = {**dict.fromkeys(sets), 'pairs': half}
     key, seed = f'shadow-{number}-s{settings.seed}', 1000 * settings.seed + number
     return toy.training_job(pool, key, sets, train, settings.steps, seed)
 
