@@ -13,6 +13,7 @@ from basicsr_unlearn.options import check_name, expand_paths, is_private, task_o
 from basicsr_unlearn.run_tree import complete
 
 SUMMARY = 'unlearn_summary.json'
+TAKEN = ('jobs', 'toys', 'runs')  # in audits/, beside a folder for each audit
 LATEST = osp.join('models', 'net_g_latest.pth')
 
 
@@ -61,6 +62,8 @@ class Subject:
         self.depth = self._depth()
         self.name = name or (tree['name'] if weights is None else osp.splitext(osp.basename(weights))[0])
         check_name('--name', self.name)
+        if self.name in TAKEN:
+            raise InputError(f'--name {self.name}: is a folder of all audits. Give another name.')
         self.folder = osp.join('audits', self.name)
         self.weights = weights or osp.join('experiments', tree['name'], LATEST)
         if weights is None and not osp.isfile(self.weights):
