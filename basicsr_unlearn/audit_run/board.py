@@ -23,7 +23,8 @@ def write(subject, content):
         if 'unlearned' in measure['values']
     }
     method, optimizer = subject.opt['train']['method'], subject.opt['train']['optim_g']
-    known = {**method, **{f'optim_g/{key}': value for key, value in optimizer.items()}, 'method': content['method']}
+    known = {**method, **{f'optim_g/{key}': value for key, value in optimizer.items()}} if content['run'] else {}
+    known.update(name=content['name'], method=content['method'])
     known = {key: value for key, value in known.items() if isinstance(value, (int, float, str, bool))}
     with SummaryWriter(osp.join('tb_logger', subject.name, FOLDER)) as writer:
         writer.add_hparams(known, {f'audit/{key}': value for key, value in numbers.items()}, run_name='.')

@@ -73,7 +73,7 @@ class Course:
             'version': __version__,
             'name': subject.name,
             'run': (subject.summary or {}).get('name'),
-            'method': (subject.summary or {}).get('method') or subject.opt['train']['method']['type'],
+            'method': (subject.summary or {}).get('method'),
             'task': subject.task,
             'private': subject.private,
             'quick': subject.quick,

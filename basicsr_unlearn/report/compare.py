@@ -139,13 +139,13 @@ def _measures(audits, names):
     for audit in audits:
         for question in audit['questions']:
             for measure in question['measures']:
-                known.setdefault((question['key'], measure['key']), (question['question'], measure))
+                known.setdefault((question['key'], measure['name']), (question['question'], measure))
     rows = []
-    for (question, key), (text, first) in known.items():
-        cells = [text, f'{first["name"]}, {first["unit"]}' if first.get('unit') else first['name']]
+    for (question, name), (text, first) in known.items():
+        cells = [text, f'{name}, {first["unit"]}' if first.get('unit') else name]
         for audit in audits:
             entry = next((q for q in audit['questions'] if q['key'] == question), {'measures': []})
-            measure = next((m for m in entry['measures'] if m['key'] == key), None)
+            measure = next((m for m in entry['measures'] if m['name'] == name), None)
             cells.append(_judged(measure) if measure else '')
         rows.append(cells)
     note = 'Values of the unlearned network, in the colour and with the word of its light.'
