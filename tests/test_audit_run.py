@@ -82,7 +82,8 @@ def home(tmp_path_factory):
             ],
         },
     }
-    (home / 'tiny.yml').write_text(yaml.safe_dump(tree))
+    for place in (home, folder.parent):  # BasicSR copies the file into the folder of the run
+        (place / 'tiny.yml').write_text(yaml.safe_dump(tree))
     return home
 
 
@@ -150,7 +151,10 @@ def test_what_an_audit_says(audited, home):
     nets = audited['audits']['membership']['nets']
     assert audited['audits']['membership']['members'] == 40 and nets['oracle_2']['calibrated']['auc'] == 0.5
     assert audited['audits']['hidden']['similarity']['original']['to_original']['latent'] == pytest.approx(1)
-    assert audited['record']['forgotten']['pairs'] == 40 and audited['record']['finished'].startswith('2026-01-02')
+    record = audited['record']
+    assert record['forgotten']['pairs'] == 40 and record['finished'].startswith('2026-01-02')
+    assert 'type: NegGrad' in record['options']['text'] and record['seeds'] == ['run 3', 'audit 0']
+    assert record['weights']['after'] == audited['nets']['unlearned']['sha256']
     pictures = audited['pictures']
     assert {p['set'] for p in pictures} == {'haze', 'rain'}
     assert all((home / 'audits/tiny' / file).stat().st_size > 500 for p in pictures for file in p['files'].values())

@@ -4,6 +4,8 @@ from os import path as osp
 
 from torch.utils.tensorboard import SummaryWriter
 
+from basicsr_unlearn import option_file
+
 FOLDER = 'audit'  # below that of the run
 
 
@@ -22,9 +24,10 @@ def write(subject, content):
         for measure in question['measures']
         if 'unlearned' in measure['values']
     }
-    method, optimizer = subject.opt['train']['method'], subject.opt['train']['optim_g']
-    known = {**method, **{f'optim_g/{key}': value for key, value in optimizer.items()}} if content['run'] else {}
-    known.update(name=content['name'], method=content['method'])
+    known, options = {'name': content['name'], 'method': content['method']}, subject.run_options()
+    if options:
+        train = option_file.read(options, 'the run')['train']
+        known.update(train['method'], **{f'optim_g/{key}': value for key, value in train['optim_g'].items()})
     known = {key: value for key, value in known.items() if isinstance(value, (int, float, str, bool))}
     with SummaryWriter(osp.join('tb_logger', subject.name, FOLDER)) as writer:
         writer.add_hparams(known, {f'audit/{key}': value for key, value in numbers.items()}, run_name='.')

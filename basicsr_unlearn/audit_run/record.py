@@ -9,7 +9,7 @@ import yaml
 from tqdm import tqdm
 
 from basicsr.version import __version__ as basicsr_version
-from basicsr_unlearn import __version__, leftovers
+from basicsr_unlearn import __version__, checkpoint, leftovers, option_file
 from basicsr_unlearn.data.lmdb_files import read_lmdb
 from basicsr_unlearn.data.sources import build_source, image_files
 
@@ -23,9 +23,8 @@ def collect(subject, nets):
         subject (Subject): The audit.
         nets (dict): Its networks.
     """
-    summary = subject.summary or {}
-    with open(subject.path, encoding='utf-8') as file:
-        text = file.read()
+    summary, options = subject.summary or {}, subject.run_options()
+    tree = option_file.read(options, 'the run') if options else None
     return {
         'forgotten': forgotten(subject.forget),
         'finished': summary.get('finished'),
@@ -35,8 +34,8 @@ def collect(subject, nets):
             'torch': torch.__version__,
             'python': platform.python_version(),
         },
-        'options': {'sha256': hashlib.sha256(text.encode()).hexdigest(), 'text': options_text(subject.opt)},
-        'seeds': {'run': subject.opt['manual_seed'], 'audit': subject.options.seed},
+        'options': {'sha256': checkpoint.sha256(options), 'text': options_text(tree)} if tree else None,
+        'seeds': [*([f'run {tree.get("manual_seed")}'] if tree else []), f'audit {subject.options.seed}'],
         'weights': {'before': nets['original']['sha256'], 'after': nets['unlearned']['sha256']},
         **{key: summary.get(key) for key in ('cost', 'cost_share', 'iterations', 'kept_iteration', 'stopped_by')},
         'leftovers': _leftovers(subject),
@@ -77,11 +76,10 @@ def _content(path, lmdb):
 
 def options_text(opt):
     """Return the option tree as YAML, less where the forget set is."""
-    tree = {key: value for key, value in opt.items() if key not in ('dist', 'rank', 'world_size', 'is_train')}
     forget = {key: '<forget set>' if key.startswith(SECRET) else value for key, value in _forget(opt).items()}
     places = {str(value) for key, value in _forget(opt).items() if key.startswith(SECRET) and value}
-    tree['datasets'] = {**opt['datasets'], 'train': {**opt['datasets']['train'], 'forget': forget}}
-    text = yaml.safe_dump(tree, sort_keys=False)
+    datasets = {**opt['datasets'], 'train': {**opt['datasets']['train'], 'forget': forget}}
+    text = yaml.safe_dump({**opt, 'datasets': datasets}, sort_keys=False)
     for place in sorted(places, key=len, reverse=True):
         text = text.replace(place, '<forget set>')
     return text
@@ -92,8 +90,9 @@ def _forget(opt):
 
 
 def _leftovers(subject):
-    """Return what still holds the forgotten data; places outside of the run without their folders."""
+    """Return what still holds the forgotten data, but for this audit's own pages; of places outside only the names."""
     sets = leftovers.forgotten_sets(subject.opt)
-    inside = leftovers.inside('.', (subject.summary or {}).get('name', subject.opt['name']), sets)
-    outside = leftovers.outside(subject.opt)
+    folder, outside = subject.run_folder, leftovers.outside(subject.opt)
+    inside = leftovers.inside(osp.dirname(osp.dirname(folder)), osp.basename(folder), sets) if folder else []
+    inside = [entry for entry in inside if entry['kind'] != 'audit']
     return inside + [{**entry, 'path': osp.basename(entry['path'])} for entry in outside]

@@ -1,5 +1,6 @@
 """What an audit looks at: the option file of a run with its section `audit`, and the weights."""
 
+import glob
 import json
 from dataclasses import dataclass, replace
 from os import path as osp
@@ -79,13 +80,22 @@ class Subject:
         own = {'images': self.options.images, 'steps': self.options.steps}
         return replace(BRIEF if self.quick else FULL, **{key: value for key, value in own.items() if value})
 
+    @property
+    def run_folder(self):
+        """`experiments/NAME` of the run that left the weights; None where they lie in no finished run's folder."""
+        folder = osp.dirname(osp.dirname(osp.abspath(self.weights)))
+        return folder if osp.isfile(osp.join(folder, SUMMARY)) else None
+
     def _read_summary(self):
-        """Return the summary of the run that left the weights, None where they lie in no run's folder."""
-        file = osp.join(osp.dirname(osp.dirname(osp.abspath(self.weights))), SUMMARY)
-        if not osp.isfile(file):
+        if self.run_folder is None:
             return None
-        with open(file, encoding='utf-8') as stream:
+        with open(osp.join(self.run_folder, SUMMARY), encoding='utf-8') as stream:
             return json.load(stream)
+
+    def run_options(self):
+        """Return the file with the options of that run, which BasicSR has copied into its folder, or None."""
+        files = sorted(glob.glob(osp.join(glob.escape(self.run_folder), '*.y*ml'))) if self.run_folder else []
+        return files[0] if files else None
 
     @property
     def crop(self):

@@ -33,7 +33,7 @@ KINDS = {**TOYS, 'invert': invert, 'inform': inform}
 def jobs(course):
     """Return the jobs of both reconstructions, `{(audit, net, part): job}`."""
     original, quick = course.nets['original'], course.subject.quick
-    pairs, steps = 2 if quick else 3, 300
+    pairs, steps = 2 if quick else 3, min(300, 5 * course.depth.steps)
     facts = {'forget': course.subject.forget, 'pairs': pairs, 'steps': steps}
     inverting = course.job('invert', original, 5 * pairs * steps, **facts)
     informing = course.job('inform', None, 200 if quick else 600, shadows=500 if quick else 1500)

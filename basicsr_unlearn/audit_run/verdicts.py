@@ -11,6 +11,7 @@ QUESTIONS = {
     'members': 'Can one see what it was trained on?',
     'price': 'What did it cost?',
 }
+NEEDED = {'forgotten': 'forget_gap', 'removed': 'relearn', 'kept': 'retained'}  # without it there is no answer
 YES_NO = {'green': 'Yes', 'amber': 'Mostly', 'red': 'No', 'grey': 'Not known'}
 
 
@@ -33,7 +34,8 @@ def questions(subject, audits, cost_share):
     found = []
     for key, question in QUESTIONS.items():
         known = [measure for measure in measures[key] if measure.light != GREY]
-        light = max((measure.light for measure in known), key=ORDER.index, default=GREY)
+        answered = key not in NEEDED or any(measure.key == NEEDED[key] for measure in known)
+        light = max((measure.light for measure in known), key=ORDER.index, default=GREY) if answered else GREY
         sentence = SENTENCES[key](light, measures[key], known)
         entries = [measure.entry() for measure in measures[key]]
         found.append({'key': key, 'question': question, 'light': light, 'sentence': sentence, 'measures': entries})
@@ -162,8 +164,8 @@ def _price(share, limits):
 
 def _say_forgotten(light, measures, known):
     gap = measures[0]
-    if light == GREY or gap.light == GREY:
-        return f'Not known: {gap.remark or "no measure is informative"}.'
+    if light == GREY:
+        return f'Not known: {gap.remark}.'
     level = f'the forget sets are at {gap.values["unlearned"]:.1f} dB'
     other = f'the oracle at {gap.base:.1f}' if gap.compares_with_oracle else f'their input at {gap.base:.1f}'
     text = f'{YES_NO[light]}: {level}, {other}'
