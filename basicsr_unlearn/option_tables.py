@@ -125,6 +125,7 @@ SETS = {  # the keys of our data sets, beside role and those of the loader
     'PairedFilesDataset': PAIRS,
     'DegradedImageDataset': FILES | DEGRADATION,
     'PhotographDataset': DEGRADATION,
+    'SceneDataset': {key: SOURCE[key] for key in ('scenes', 'first_scene', 'fixed')} | DEGRADATION,
 }
 ROLES = ('forget', 'retain')
 TASKS = ('degradation', 'source', 'instance')

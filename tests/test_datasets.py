@@ -212,6 +212,46 @@ def test_mixed_paired_dataset(pairs):
     assert data[0]['lq'].shape == data[0]['gt'].shape == (3, 24, 24)
 
 
+SCENES = {'scenes': 3, 'first_scene': 40, 'degradation': {'type': 'rain', 'density': [0.02, 0.03]}}
+
+
+def scenes(**more):
+    return build_dataset({'name': 'scenes', 'type': 'SceneDataset', 'gt_size': 32, **SCENES, **more})
+
+
+def test_a_scene_is_the_training_pair():
+    fixed = {**SCENES, 'fixed': True}
+    data, train = scenes(fixed=True), build_dataset(options(fixed, gt_size=32, use_hflip=False, use_rot=False))
+    trained = {sample['forget_lq_path']: sample for sample in (train[n] for n in range(3))}
+    assert [data[n]['lq_path'] for n in range(len(data))] == sorted(trained) == [f'scene_00004{n}' for n in range(3)]
+    for n in range(3):
+        for key in ('lq', 'gt'):
+            assert torch.equal(data[n][key], trained[data[n]['lq_path']][f'forget_{key}'])
+    assert data[0]['lq'].shape == (3, 32, 32) and data[0]['lq'].dtype == torch.float32
+    assert (data[0]['lq'] - data[0]['gt']).abs().mean() > 0.01
+    assert not torch.equal(data[0]['gt'], data[1]['gt'])
+
+
+def test_scenes_that_are_not_fixed_are_other_pairs_and_repeat():
+    fixed, free = scenes(fixed=True), scenes()
+    assert torch.equal(free[1]['gt'], fixed[1]['gt']) and not torch.equal(free[1]['lq'], fixed[1]['lq'])
+    assert torch.equal(free[1]['lq'], scenes()[1]['lq'])
+    assert torch.equal(free[1]['lq'], scenes(first_scene=41)[0]['lq'])
+
+
+@pytest.mark.parametrize('key', ['scenes', 'degradation', 'gt_size'])
+def test_scenes_need_their_keys(key):
+    with pytest.raises(InputError, match=f'datasets: scenes: {key}: is missing'):
+        scenes(**{key: None})
+
+
+def test_cached_scenes_are_the_same():
+    plain, cached = (build_dataset(options({**SCENES, **more})) for more in ({}, {'cache': True}))
+    for n in (0, 5, 0, 9):
+        assert torch.equal(cached[n]['forget_lq'], plain[n]['forget_lq'])
+    assert len(cached.forget.drawn) == 3
+
+
 def test_small_images_are_named(pairs):
     with pytest.raises(InputError, match=r'48x48 pixels are smaller than gt_size: 64'):
         build_dataset(options(pairs['haze'], gt_size=64))[0]

@@ -1,1 +1,6 @@
-from basicsr_unlearn.data import degraded_image_dataset, forget_retain_paired_dataset, paired_files_dataset  # noqa: F401
+from basicsr_unlearn.data import (  # noqa: F401
+    degraded_image_dataset,
+    forget_retain_paired_dataset,
+    paired_files_dataset,
+    scene_dataset,
+)

@@ -129,7 +129,8 @@ class DegradedSource:
 class SceneSource:
     """Drawn scenes, of the size of the patch: `scenes` of them from number `first_scene` (default: 0) on.
 
-    With `fixed: true` a scene is degraded alike whenever it is read: a pair, which a network can know by heart.
+    With `fixed: true` a scene is degraded alike whenever it is read: a pair, which a network can know by heart. With
+    `cache: true` it is drawn once and kept, as drawing takes most of the time.
     """
 
     def __init__(self, option, opt):
@@ -137,13 +138,21 @@ class SceneSource:
         if not isinstance(self.number, int) or self.number < 1:
             raise InputError(f'{option}: scenes: {self.number} must be a positive number of scenes.')
         self.degrade = build_degradation(opt['degradation'])
+        self.drawn = {} if opt.get('cache', False) else None
 
     def __len__(self):
         return self.number
 
+    def _draw(self, number, size):
+        if self.drawn is None:
+            return draw_scene(np.random.default_rng(number), size)
+        if (number, size) not in self.drawn:
+            self.drawn[number, size] = draw_scene(np.random.default_rng(number), size)
+        return self.drawn[number, size]
+
     def read(self, index, rng, size=None):
         number = self.first + index
-        gt, depth = draw_scene(np.random.default_rng(number), size or 128)
+        gt, depth = self._draw(number, size or 128)
         name = f'scene_{number:06d}'
         if self.fixed:
             rng = np.random.default_rng((number, 0))
