@@ -19,6 +19,7 @@ METHODS = {
     **OTHERS,
     'ascent': {'type': 'GradientAscent'},
     'identity': {'type': 'IdentityTarget'},
+    'mirror': {'type': 'MirrorTarget'},
     'fine_tune': {'type': 'FineTune'},
     'sparse': {'type': 'L1Sparse', 'decay_steps': 4},
     'retraining': {'type': 'BudgetedRetraining'},

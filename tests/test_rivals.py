@@ -187,6 +187,29 @@ def test_random_target_of_another_image():
         build('RandomTarget', Scale(), target='other').losses(Batch(lq[:1], clean[:1]))
 
 
+class Ramp(nn.Module):
+    """Brightens the image from left to right: not what it does to the mirror image."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(0.1))
+
+    def forward(self, image):
+        return image + self.weight * torch.arange(image.shape[-1])
+
+
+@pytest.mark.parametrize('mirror, distance', [('horizontal', 0.2), ('vertical', 0.0), ('both', 0.2)])
+def test_mirror_target(mirror, distance):
+    lq, clean, *_ = vars(random_batch(size=4)).values()
+    found = build('MirrorTarget', Ramp(), mirror=mirror, forget_weight=3.0).losses(Batch(lq, clean))
+    assert values(found) == {'l_forget': 3 * distance}  # of 0, 0.1, 0.2, 0.3 to 0.3, 0.2, 0.1, 0
+
+
+def test_mirror_target_beyond():
+    found = build('MirrorTarget', Scale(), beyond=0.5).losses(BATCH)  # target 0.6, the clean image 0.4
+    assert values(found) == {'l_forget': 0.1, 'l_retain': 0.1}
+
+
 class TwoWeights(nn.Module):
     """Adds `a` times the first channel to it, `b` times the second to that; R is linear in the weights."""
 
@@ -453,7 +476,7 @@ def test_taps_refuse_what_gives_nothing_out():
 
 # --- what all have in common ---
 
-LEARN = ['BadTeacher', 'Blindspot', 'RandomTarget', 'EncoderUnlearning', 'SalUn']
+LEARN = ['BadTeacher', 'Blindspot', 'MirrorTarget', 'RandomTarget', 'EncoderUnlearning', 'SalUn']
 OPTIONS = {
     'Blindspot': {'feature_layers': ['0'], 'bad_steps': 1},
     'EncoderUnlearning': {'encoder': ['0']},
@@ -486,6 +509,7 @@ def test_each_term_is_a_mean_over_its_own_set(kind, monkeypatch):
         ({'type': 'SelectiveSynapticDampening', 'forget_share': 0.3}, 'below 1'),
         ({'type': 'SelectiveSynapticDampening', 'signal': 'los'}, 'Did you mean loss'),
         ({'type': 'RandomTarget', 'target': 'gaussian'}, 'target'),
+        ({'type': 'MirrorTarget', 'mirror': 'horizontl'}, 'Did you mean horizontal'),
         ({'type': 'Scrub', 'min_steps': 0}, 'min_steps: 0'),
         ({'type': 'L1Sparse', 'decay_steps': 0}, 'decay_steps: 0'),
     ],
@@ -502,6 +526,7 @@ SECTIONS = [
     {'type': 'BadTeacher'},
     {'type': 'SelectiveSynapticDampening', 'images': 2, 'alpha': 1.0},
     {'type': 'L1Sparse'},
+    {'type': 'MirrorTarget'},
     {'type': 'RandomTarget'},
     {'type': 'RandomTarget', 'target': 'other'},
     {'type': 'EncoderUnlearning'},

@@ -11,6 +11,7 @@ from basicsr_unlearn.methods import (  # noqa: F401
     identity_target,
     instance_wise,
     l1_sparse,
+    mirror_target,
     neg_grad,
     random_target,
     salun,
