@@ -14,6 +14,7 @@ from basicsr_unlearn.audit_run.findings import PUBLIC
 from basicsr_unlearn.audit_run.jobs import KINDS
 from basicsr_unlearn.audits.relearn import LOOKS
 from basicsr_unlearn.audits.subjects import second
+from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.network import build_network_g
 from basicsr_unlearn.pool import Pool, digest
 
@@ -98,7 +99,7 @@ class Course:
     def _check_hashes(self):
         for name, net in self.nets.items():
             if checkpoint.sha256(checkpoint.resolve(net['weights'])) != net['sha256']:
-                raise RuntimeError(f'{name}: {net["weights"]} has changed while it was audited.')
+                raise InputError(f'{name}: {net["weights"]}: has changed while it was audited. Run the audit again.')
 
     def job(self, kind, net, cost, **facts):
         """Return a job on a network; its key says what it is, so that audits of other runs find its result."""

@@ -1,5 +1,7 @@
 """The audits that judge no network of the user's: reconstruction from two checkpoints, and the method on toys."""
 
+import math
+
 from basicsr_unlearn.audits.confusion import ConfusionSettings, confusion
 from basicsr_unlearn.audits.informed import informed
 from basicsr_unlearn.audits.inversion import inversion
@@ -15,7 +17,9 @@ PIXELS, CHOICE = 16, 16  # of the pictures that are drawn out of a difference; h
 def invert(job):
     """Draw a few forget pictures out of the difference of two checkpoints of the user's network."""
     net = load(job)
-    samples = SourcePairs('datasets: train: forget', job['forget'], CHOICE * job['pairs'], PIXELS, job['seed'])
+    multiple = getattr(net, 'size_multiple', getattr(net, 'window_size', 1))
+    size = math.ceil(PIXELS / multiple) * multiple
+    samples = SourcePairs('datasets: train: forget', job['forget'], CHOICE * job['pairs'], size, job['seed'])
     items = sorted((samples[number] for number in range(len(samples))), key=lambda item: float(item['lq'].std()))
     chosen = items[-job['pairs'] :]  # flat ones would be known without any attack
     pairs = [tuple(item[key].unsqueeze(0).to(device()) for key in ('lq', 'gt')) for item in chosen]
