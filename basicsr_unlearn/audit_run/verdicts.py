@@ -193,7 +193,8 @@ def _say_kept(light, measures, known):
         return 'Not known: no validation set has role: retain.'
     worst = max(losses, key=lambda m: m.values['unlearned'])
     loss, name = worst.values['unlearned'], worst.name.split(':')[0]
-    text = f'nothing retained has lost PSNR ({name} {0.0 - loss:+.2f} dB)' if loss <= 0 else f'{name} has lost {loss:.2f} dB'
+    lost = f'{name} has lost {loss:.2f} dB'
+    text = lost if loss > 0 else f'nothing retained has lost PSNR ({name} {0.0 - loss:+.2f} dB)'
     brittle = [m for m in known if m.key == 'radius' and m.light != GREEN]
     return f'{YES_NO[light]}: {text}{", but the network has become brittle" if brittle else ""}.'
 
