@@ -182,9 +182,11 @@ def _say_removed(light, measures, known):
     worst = max(attacks, key=lambda m: m.values['unlearned'] / max(m.values['original'], 1e-9))
     back = worst.values['unlearned'] / max(worst.values['original'], 1e-9)
     words = {'green': 'Removed', 'amber': 'Partly hidden', 'red': 'Hidden'}[light]
-    text = f"{words}: the hardest attack brings back {back:.0%} of the original's lead over the oracle"
-    others = [m.name for m in known if m.key != 'relearn' and m.light == RED]
-    return f'{text}.' + (f' Also found by: {"; ".join(others)}.' if others else '')
+    text = f"the hardest attack brings back {back:.0%} of the original's lead over the oracle"
+    others = '; '.join(m.name for m in known if m.key != 'relearn' and m.light == light)
+    if light == max((m.light for m in attacks), key=ORDER.index):
+        return f'{words}: {text}.' + (f' Also found by: {others}.' if others and light == RED else '')
+    return f'{words}, as {others} shows; by fine-tuning, {text}.'
 
 
 def _say_kept(light, measures, known):
