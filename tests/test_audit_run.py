@@ -16,6 +16,7 @@ from basicsr_unlearn.audit_run.measure import Measure
 from basicsr_unlearn.audit_run.record import forgotten, options_text
 from basicsr_unlearn.audit_run.subject import Subject
 from basicsr_unlearn.cli import main
+from basicsr_unlearn.options import hashed
 
 HAZE = {'fixed': True, 'degradation': {'type': 'haze'}}
 SEEDS = {'original': 5, 'unlearned': 6, 'oracle': 7, 'oracle_2': 8}
@@ -186,7 +187,8 @@ def test_a_killed_audit_goes_on(audited, at_home):
 
 
 def test_without_oracle_and_data_reasons_stand_in_their_place(changed, at_home, capsys):
-    path = changed(name='bare', path__pretrain_network_oracle=None, audit={'steps': 1, 'images': 1, 'shadows': 0})
+    bare = {'steps': 1, 'images': 1, 'shadows': 0}
+    path = changed(name='bare', path__pretrain_network_oracle=None, logger__private=True, audit=bare)
     os.makedirs('experiments/bare/models', exist_ok=True)
     torch.save({'params': make_net(6).state_dict()}, 'experiments/bare/models/net_g_latest.pth')
     assert main(['audit', '-opt', path, '--quick', '--workers', '1']) == 0
@@ -198,6 +200,8 @@ def test_without_oracle_and_data_reasons_stand_in_their_place(changed, at_home, 
     assert "against the input's" in questions['forgotten']['measures'][0]['name']
     assert 'audit: public is missing' in found['audits']['hidden']['probe']['missing']
     assert all('audit: public' in why for why in found['audits']['relearning']['left_out'].values())
+    assert found['private'] and {picture['set'] for picture in found['pictures']} == {'rain'}
+    assert found['audits']['behaviour']['sets']['haze']['images'] == [hashed('scene_000000')]
 
 
 @pytest.mark.parametrize(

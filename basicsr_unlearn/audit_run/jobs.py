@@ -11,6 +11,7 @@ from basicsr_unlearn.audits.subjects import Crops, SourcePairs, answer, attack, 
 from basicsr_unlearn.audits.swap import swap
 from basicsr_unlearn.checkpoint import fingerprint
 from basicsr_unlearn.data.pairing import stem_of
+from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.options import hashed, tile_options
 
 
@@ -61,9 +62,14 @@ def hidden(job):
 
 
 def patch(image, size):
-    """Return the centre of (1, 3, H, W), `size` pixels each way."""
-    top, left = ((side - size) // 2 for side in image.shape[-2:])
-    return image[..., max(top, 0) : max(top, 0) + size, max(left, 0) : max(left, 0) + size]
+    """Return the centre of (1, 3, H, W), `size` pixels each way; InputError where it is smaller."""
+    height, width = image.shape[-2:]
+    if min(height, width) < size:
+        raise InputError(
+            f'audit: a validation image has {width}x{height} pixels, fewer than gt_size: {size}. Take it out.'
+        )
+    top, left = (height - size) // 2, (width - size) // 2
+    return image[..., top : top + size, left : left + size]
 
 
 def restore_pairs(job):
