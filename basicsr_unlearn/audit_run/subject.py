@@ -99,8 +99,8 @@ class Subject:
 
     @property
     def crop(self):
-        """Pixels of the centre of every measured picture."""
-        return min(self.options.crop, self.depth.crop)
+        """Pixels of the centre of every measured picture; at least those of a training patch."""
+        return max(min(self.options.crop, self.depth.crop), self.patch)
 
     @property
     def patch(self):
