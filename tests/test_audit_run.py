@@ -1,8 +1,10 @@
 """`basicsr audit` from the option file to audit.json."""
 
+import copy
 import json
 import os
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from basicsr_unlearn.audit_run.jobs import KINDS
 from basicsr_unlearn.audit_run.measure import Measure
 from basicsr_unlearn.audit_run.record import forgotten, options_text
 from basicsr_unlearn.audit_run.subject import Subject
+from basicsr_unlearn.audit_run.verdicts import questions
 from basicsr_unlearn.cli import main
 from basicsr_unlearn.options import hashed
 
@@ -289,3 +292,27 @@ def test_purge_knows_what_an_audit_shows(audited, home, tmp_path, monkeypatch):
     assert main(['report', 'tiny']) == 0  # again, now without those pictures
     assert os.path.isfile(page) and leftovers.inside('.', 'tiny', ['haze']) == []
     assert leftovers.inside('.', 'tiny', ['rain'])
+
+
+def test_toys_judge_the_method_and_the_network_is_judged_by_its_own(audited):
+    def answer(auc, gap, toy):
+        audits = copy.deepcopy(audited['audits'])
+        nets = audits['membership']['nets']
+        for net, (value, lead) in {'original': (0.99, 8.0), 'unlearned': (auc, gap), 'oracle': (0.5, 0.0)}.items():
+            nets[net].update(gap=lead, **{kind: {'auc': value, 'interval': [0, 1]} for kind in ('loss', 'calibrated')})
+        nets['oracle_2'] = nets['oracle']
+        audits['shadows'] = {'lira': {'auc': 1.0}, 'u_lira': {'auc': toy}}
+        subject = SimpleNamespace(task='instance', options=SimpleNamespace(limits={}))
+        found = questions(subject, audits, 0.02)[3]
+        return found['light'], found['sentence']
+
+    light, sentence = answer(0.51, 0.0, 0.5)
+    assert light == 'green' and sentence.startswith('No more than in the oracle') and 'toy' not in sentence
+    light, sentence = answer(0.51, 0.0, 0.9)
+    assert light == 'green' and sentence.endswith(
+        'The method fails on a toy: the method on a toy, shadow networks: AUC.'
+    )
+    light, sentence = answer(0.9, 2.0, 0.5)
+    assert light == 'red' and sentence.startswith('Yes: an attack tells members with AUC 0.90')
+    light, sentence = answer(0.5, -1.0, 0.5)
+    assert light == 'red' and sentence == 'Yes, by over-forgetting: forget pairs are 1.00 dB worse than held-out ones.'

@@ -11,7 +11,8 @@ QUESTIONS = {
     'members': 'Can one see what it was trained on?',
     'price': 'What did it cost?',
 }
-NEEDED = {'forgotten': 'forget_gap', 'removed': 'relearn', 'kept': 'retained'}  # without it there is no answer
+NEEDED = {'forgotten': 'forget_gap', 'removed': 'relearn', 'kept': 'retained', 'members': 'auc'}  # without: grey
+TOYS = ('confusion', 'u_lira')  # measures of the method on a toy: they stand beside, and decide nothing of the network
 YES_NO = {'green': 'Yes', 'amber': 'Mostly', 'red': 'No', 'grey': 'Not known'}
 
 
@@ -33,10 +34,12 @@ def questions(subject, audits, cost_share):
     }
     found = []
     for key, question in QUESTIONS.items():
-        known = [measure for measure in measures[key] if measure.light != GREY]
+        known = [measure for measure in measures[key] if measure.light != GREY and measure.key not in TOYS]
         answered = key not in NEEDED or any(measure.key == NEEDED[key] for measure in known)
         light = max((measure.light for measure in known), key=ORDER.index, default=GREY) if answered else GREY
+        failed = [measure.name for measure in measures[key] if measure.key in TOYS and measure.light == RED]
         sentence = SENTENCES[key](light, measures[key], known)
+        sentence += f' The method fails on a toy: {"; ".join(failed)}.' if failed else ''
         entries = [measure.entry() for measure in measures[key]]
         found.append({'key': key, 'question': question, 'light': light, 'sentence': sentence, 'measures': entries})
     return found
@@ -202,13 +205,17 @@ def _say_kept(light, measures, known):
 
 
 def _say_members(light, measures, known):
-    first = next((measure for measure in known if measure.key in ('auc', 'u_lira')), None)
-    if first is None:
+    attack = next((measure for measure in known if measure.key == 'auc'), None)
+    if attack is None:
         return f'Not known: {measures[0].remark.removeprefix("n/a: ").rstrip(".")}.'
     words = {'green': 'No more than in the oracle', 'amber': 'A little', 'red': 'Yes'}[light]
+    worst = max(known, key=lambda measure: ORDER.index(measure.light))
+    if worst.key == 'over_forgetting' and attack.light != light:
+        behind = worst.values['unlearned']
+        return f'{words}, by over-forgetting: forget pairs are {behind:.2f} dB worse than held-out ones.'
     return (
-        f'{words}: an attack tells members with AUC {first.values["unlearned"]:.2f}; in the original '
-        f'{first.values["original"]:.2f}, in the oracle {first.values.get("oracle", 0.5):.2f}.'
+        f'{words}: an attack tells members with AUC {attack.values["unlearned"]:.2f}; in the original '
+        f'{attack.values["original"]:.2f}, in the oracle {attack.values.get("oracle", 0.5):.2f}.'
     )
 
 
