@@ -113,6 +113,7 @@ def leaderboard(folder):
     return content
 
 
+@pytest.mark.slow
 def test_a_killed_benchmark_gives_the_same_leaderboard(bench_file, tmp_path, capfd):
     assert main(['bench', '-opt', str(bench_file), '--workers', '2']) == 0
     said = capfd.readouterr().out
@@ -263,6 +264,7 @@ def without_oracle(folder):
     return tree
 
 
+@pytest.mark.slow
 def test_without_an_oracle_nothing_is_claimed_and_a_short_one_can_be_made(bench_file, tmp_path, capfd):
     without_oracle(tmp_path)
     bench = yaml.safe_load(bench_file.read_text())
