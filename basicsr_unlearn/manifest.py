@@ -25,6 +25,13 @@ def read_entry(path):
     return entry
 
 
+def oracle_cost(opt):
+    """Return the oracle's training cost from `train: oracle_cost` or the manifest beside its weights, or None."""
+    path = opt['path'].get('pretrain_network_oracle')
+    entry = (read_entry(path) if path else None) or {}
+    return opt['train'].get('oracle_cost') or entry.get('cost')
+
+
 def write_entry(path, entry):
     """Add what is known of a weight file to the `manifest.json` beside it."""
     manifest = osp.join(osp.dirname(path), 'manifest.json')

@@ -54,8 +54,7 @@ def _check_weights(opt, net, name, option):
 
 
 def _check_cost(opt):
-    oracle = opt['path'].get('pretrain_network_oracle')
-    cost = opt['train'].get('oracle_cost') or ((manifest.read_entry(oracle) or {}) if oracle else {}).get('cost')
+    cost = manifest.oracle_cost(opt)
     if stop_options(opt['train']).max_cost_share and not cost:
         raise InputError(
             'train: stop: max_cost_share: the cost of the oracle is not known. Set train: oracle_cost: iterations x '

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from os import path as osp
 
 from basicsr.data import build_dataset
-from basicsr_unlearn import __version__, checkpoint
+from basicsr_unlearn import __version__, checkpoint, manifest
 from basicsr_unlearn.atomic import atomic_write
 from basicsr_unlearn.audit_run import board, findings, pictures, record, toys, verdicts
 from basicsr_unlearn.audit_run.findings import PUBLIC
@@ -33,7 +33,7 @@ class Course:
     def __init__(self, subject, workers=None):
         self.subject, self.depth, self.options = subject, subject.depth, subject.options
         self.pool = Pool('audits', {**KINDS, **toys.KINDS}, workers)
-        self.nets = subject.nets()
+        self.nets = subject.nets
         train = subject.opt['datasets']['train']
         self.opt = {key: subject.opt[key] for key in ('network_g', 'scale', 'rank', 'world_size')}
         self.opt['val'] = subject.opt.get('val') or {}
@@ -93,7 +93,7 @@ class Course:
         return content
 
     def _cost_share(self):
-        cost, whole = (self.subject.summary or {}).get('cost'), self.subject.oracle_cost()
+        cost, whole = (self.subject.summary or {}).get('cost'), manifest.oracle_cost(self.subject.opt)
         return cost / whole if cost and whole else None
 
     def _check_hashes(self):
@@ -109,7 +109,7 @@ class Course:
         job['key'] = f'{kind}-{(job["sha256"] or "input")[:8]}-{digest(job)}'
         return job
 
-    def _looks(self, net, images=None, sets=None):
+    def _looks(self, images=None, sets=None):
         """Return the cost of one pass over validation sets."""
         patches = max(1.0, (self.subject.crop / self.subject.patch) ** 2)
         return patches * sum(min(self.counts[name], images or self.depth.images) for name in sets or self.counts)
@@ -119,7 +119,7 @@ class Course:
         common = {'images': self.depth.images, 'oracle': self.nets.get('oracle'), 'private': subject.private}
         found = {}
         for title, section in subject.sets().items():
-            cost = 2 * self._looks(net, sets=[title])
+            cost = 2 * self._looks(sets=[title])
             facts = {**common, 'name': title, 'section': section}
             found['behaviour', name, title] = self.job('look', net, cost, **facts)
             if name == 'original':
@@ -129,7 +129,7 @@ class Course:
     def _relearning(self, name, net):
         forget, found = self.subject.sets('forget'), {}
         looks = len([look for look in LOOKS if look < self.depth.steps]) + 1
-        cost = 3 * BATCH * self.depth.steps + looks * self._looks(net, self.depth.attack_images, forget)
+        cost = 3 * BATCH * self.depth.steps + looks * self._looks(self.depth.attack_images, forget)
         for attack in self.options.attacks[: self.depth.attacks]:
             key = attack['data'], attack['scope'], attack['lr']
             data = {'public': self.options.public, 'private': self.subject.forget}[attack['data']]
@@ -158,7 +158,7 @@ class Course:
             return {}
         facts = {'original': self.nets['original'], 'oracle': self.nets.get('oracle'), 'sets': forget}
         facts.update(images=self.depth.images, patch=self.subject.patch, public=own.public, probes=self.depth.probes)
-        cost = 2 * self._looks(net, sets=forget) + 2 * self.depth.probes
+        cost = 2 * self._looks(sets=forget) + 2 * self.depth.probes
         return {('hidden', name, ''): self.job('hidden', net, cost, encoder=own.encoder, latent=own.latent, **facts)}
 
     def _membership(self, name, net):

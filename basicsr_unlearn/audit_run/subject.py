@@ -3,9 +3,10 @@
 import glob
 import json
 from dataclasses import dataclass, replace
+from functools import cached_property
 from os import path as osp
 
-from basicsr_unlearn import checkpoint, manifest, option_file, option_tree, preflight, preflight_network
+from basicsr_unlearn import checkpoint, option_file, option_tree, preflight, preflight_network
 from basicsr_unlearn.audit_options import QUICK, audit_options
 from basicsr_unlearn.data.sources import build_source
 from basicsr_unlearn.errors import InputError
@@ -117,8 +118,9 @@ class Subject:
         found = {s['name']: s for key, s in self.opt['datasets'].items() if key.split('_')[0] == 'val'}
         return {name: section for name, section in found.items() if role in (None, section['role'])}
 
+    @cached_property
     def nets(self):
-        """Return `{name: {weights, param_key, strict, sha256}}` of `original`, `unlearned` and the oracles given."""
+        """`{name: {weights, param_key, strict, sha256}}` of `original`, `unlearned` and the oracles given."""
         path = self.opt['path']
         strict = path.get('strict_load_g', True)
         found = {
@@ -133,20 +135,13 @@ class Subject:
         """Return what says how difficult a pair is: `{weights, ...}`, or None: the degraded picture itself."""
         if self.options.reference:
             return _net(self.options.reference, 'params', True)
-        return self.nets().get('oracle_2', self.nets().get('oracle'))
+        return self.nets.get('oracle_2', self.nets.get('oracle'))
 
     @property
     def calibration(self):
         """The same in words."""
-        nets = self.nets()
-        oracle = 'a second oracle' if 'oracle_2' in nets else 'the oracle' if 'oracle' in nets else None
+        oracle = 'a second oracle' if 'oracle_2' in self.nets else 'the oracle' if 'oracle' in self.nets else None
         return 'audit: reference' if self.options.reference else oracle or 'the degraded picture'
-
-    def oracle_cost(self):
-        """Return the oracle's training cost, or None."""
-        path = self.opt['path'].get('pretrain_network_oracle')
-        entry = (manifest.read_entry(path) if path else None) or {}
-        return self.opt['train'].get('oracle_cost') or entry.get('cost')
 
     def _check(self):
         preflight.check_options(self.opt)

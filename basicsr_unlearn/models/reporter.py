@@ -71,12 +71,6 @@ class Reporter:
         folder = self.opt['path']['visualization']
         return lambda name: osp.join(folder, name, f'{set_name}_{name}_{iteration}.png')
 
-    def oracle_cost(self):
-        """Return the oracle's training cost from `train: oracle_cost` or the manifest beside its weights, or None."""
-        path = self.opt['path'].get('pretrain_network_oracle')
-        entry = (manifest.read_entry(path) if path else None) or {}
-        return self.opt['train'].get('oracle_cost') or entry.get('cost')
-
     def report(self, net, cost, facts):
         """Measure the final net, log pictures and the table, and write the summary files.
 
@@ -98,7 +92,7 @@ class Reporter:
         tensorboard.flush()
         folder = self.opt['path']['experiments_root']
         method = self.opt['train']['method']
-        oracle_cost, skipped = self.oracle_cost(), self.run.skipped.names()
+        oracle_cost, skipped = manifest.oracle_cost(self.opt), self.run.skipped.names()
         result = {
             'version': __version__,
             'name': self.opt['name'],

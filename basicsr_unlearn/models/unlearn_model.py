@@ -8,6 +8,7 @@ from os import path as osp
 import torch
 
 from basicsr.utils.registry import MODEL_REGISTRY
+from basicsr_unlearn import manifest
 from basicsr_unlearn.atomic import atomic_save
 from basicsr_unlearn.errors import Diverged, InputError
 from basicsr_unlearn.interruption import REPORT, interruption
@@ -56,7 +57,7 @@ class UnlearnModel(RestorationModel):
         self.stop = stop_options(train)
         self.divergence = Divergence(self.stop.gradient_limit)
         self.reporter = Reporter(self.opt, self.run)
-        self.oracle_cost = self.reporter.oracle_cost()
+        self.oracle_cost = manifest.oracle_cost(self.opt)
         self.rule = self.probes = self.clock = self.stopped_by = self.reason = self.random = None
         self.seconds, self.spent, self.finished = 0.0, 0.0, False
 
