@@ -8,20 +8,24 @@ from os import path as osp
 
 from tqdm import tqdm
 
+from basicsr_unlearn import options
+from basicsr_unlearn.data.crops import check_sizes
 from basicsr_unlearn.data.duplicates import copies, print_of
 from basicsr_unlearn.data.image_header import check_file
 from basicsr_unlearn.data.lmdb_files import environment
-from basicsr_unlearn.data.sources import ImageReader, build_source, check_sizes, image_files, to_float
+from basicsr_unlearn.data.sources import ImageReader, build_source, image_files, to_float
 from basicsr_unlearn.errors import InputError
-from basicsr_unlearn.preflight import check_dataset
+from basicsr_unlearn.methods.covariance_navigation import PROXIES
+from basicsr_unlearn.option_tables import FORGOTTEN_ROLES
+from basicsr_unlearn.preflight import check_dataset, check_proxies
 
-LISTS = ('lmdb', 'file_list', 'meta_info_file')  # keys of a section whose errors may name images without a suffix
+LISTS = ('lmdb', 'file_list', 'meta_info_file', 'glob', 'without', 'regions')  # their errors may name images
 DEGRADED, CLEAN = 0, -1  # where in a pair
 
 
 @dataclass
 class ImageSet:
-    """The images of one source or reported set; `part`: forget, retain, train, or the `role` of a reported set."""
+    """The images of one source or reported set; `part`: forget (now or earlier), heldout, retain or train."""
 
     option: str
     part: str
@@ -63,16 +67,24 @@ def find(opt, report, unusable):
         if key == 'train':
             found += sources or []
         elif built:
-            role = section.get('role')
-            found += [ImageSet(option, role, one.samples, one.lmdbs, one.patch, measured=True) for one in built]
+            part = 'forget' if section.get('role') in FORGOTTEN_ROLES else section.get('role')
+            found += [ImageSet(option, part, one.samples, one.lmdbs, one.patch, measured=True) for one in built]
         elif built is not None:
             report.add(option, 'ok', 'no files of its own')
-    return found
+    return found + (_find_proxies(opt, report) if 'train: method' not in unusable else [])
+
+
+def _find_proxies(opt, report):
+    """Find the images of the proxies of a method; they are to be kept, as those of a retain set."""
+    method = options.method_of(opt)
+    lists = any(word in str(method) for word in LISTS)
+    built = report.attempt(PROXIES, check_proxies, opt, lists=lists) or []
+    return [ImageSet(one.option, 'retain', one.samples, one.lmdbs, one.patch) for one in built]
 
 
 def _find_sources(option, section, report, lists):
     """Build each source of a training set by itself."""
-    parts = {'forget': section.get('forget')}
+    parts = {'forget': section.get('forget'), 'heldout': section.get('heldout')}
     parts.update({f'retain: {name}': source for name, source in (section.get('retain') or {}).items()})
     parts.update({f'sources: {name}': source for name, source in (section.get('sources') or {}).items()})
     found, forget = [], None
@@ -157,8 +169,11 @@ def _report_sizes(one, report):
 
 def report_duplicates(sets, task, report):
     """Report the images that are asked to be forgotten and kept, trained on and measured, or twice in one set."""
-    kept, trained = [], []
+    kept, trained, known = [], [], []
     for first, second in tqdm(list(_comparisons(sets)), 'comparing sets', leave=False, disable=None):
+        if 'heldout' in (first.part, second.part):
+            known += _shared(first, second, (DEGRADED, CLEAN), report)
+            continue
         sides = _what_counts(first, second, task)
         kept += _shared(first, second, sides[0], report)
         trained += _shared(first, second, sides[1], report)
@@ -166,7 +181,10 @@ def report_duplicates(sets, task, report):
     none = f'none in {len(sets)} sets'
     if any(one.part == 'forget' for one in sets):
         remedy = 'They cannot be both: take them out of one of the two.'
-        report.found('duplicates: forgotten and kept', kept, remedy, none)
+        report.found('duplicates: forgotten and kept', kept, remedy, none, task == 'instance')
+    if any(one.part == 'heldout' for one in sets):
+        remedy = 'Held-out pairs must be new to every network: take these out.'
+        report.found('duplicates: held out and trained', known, remedy, none, task == 'instance')
     if {one.measured for one in sets} == {True, False}:
         remedy = 'These figures would measure training images: take them out of one of the two.'
         report.found('duplicates: trained and measured', trained, remedy, none)
@@ -194,7 +212,8 @@ def _comparisons(sets):
     sets = [one for one in sets if not one.proxy]
     for index, first in enumerate(sets):
         for second in sets[index + 1 :]:
-            if _is_contradiction(first, second) or first.measured != second.measured:
+            heldout = 'heldout' in (first.part, second.part) and not (first.measured or second.measured)
+            if heldout or _is_contradiction(first, second) or first.measured != second.measured:
                 yield first, second
 
 
@@ -204,7 +223,7 @@ def _is_contradiction(first, second):
 
 
 def _shared(first, second, columns, report):
-    """Return the line about the images of one set that are in another too, none if there are none."""
+    """Return what `_line` says of the images of one set that are in another too."""
     found = {}
     for column in columns:
         matches = copies(first.side(column, first.option), second.side(column, second.option))
@@ -216,7 +235,7 @@ def _shared(first, second, columns, report):
 
 
 def _twice(one, report):
-    """Return the line about copies within a set.
+    """Return what `_line` says of copies within a set.
 
     Of pairs only the same degraded pixels count: several degraded versions of one clean image are no copies.
     """
@@ -229,8 +248,10 @@ def _twice(one, report):
 
 
 def _line(sets, found, total, report):
+    """Return `[(a line about copies, how many are the same)]`, empty where there are none."""
     if not found:
         return []
     same = sum(match[2] for match in found.values())
     first, second = (osp.basename(report.shown(path)) for path in next(iter(found.values()))[:2])
-    return [f'{sets}: {len(found)} of {total} ({same} the same, {len(found) - same} alike), as {first} and {second}.']
+    text = f'{sets}: {len(found)} of {total} ({same} the same, {len(found) - same} alike), as {first} and {second}.'
+    return [(text, same)]

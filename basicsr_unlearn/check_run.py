@@ -9,14 +9,15 @@ import torch
 
 from basicsr_unlearn import check_images, options
 from basicsr_unlearn.data.degraded_image_dataset import CROP
-from basicsr_unlearn.data.pairing import IMAGE_SUFFIXES
+from basicsr_unlearn.data.lists import IMAGE_SUFFIXES
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.models import estimate
 from basicsr_unlearn.models.dry_run import peak_memory
 from basicsr_unlearn.models.inference import AT_ONCE
 from basicsr_unlearn.models.summary import markdown_table
 from basicsr_unlearn.network import build_network_g
-from basicsr_unlearn.preflight import option_tests
+from basicsr_unlearn.preflight import check_parts, option_tests
+from basicsr_unlearn.preflight_history import check_retain
 from basicsr_unlearn.preflight_network import weight_tests
 
 HEADER = ('test', 'result', 'details')
@@ -101,9 +102,15 @@ class Report:
             text = text.replace(path, self.shown(path))
         self.add(test, 'error', f'{len(faults)} of {total}: {names}. {text}')
 
-    def found(self, test, lines, remedy, none):
-        """Add the row of something that should not be there: one line for each place, or `none` where there is none."""
-        self.add(test, 'warning' if lines else 'ok', ' '.join([*lines, remedy]) if lines else none)
+    def found(self, test, lines, remedy, none, strict=False):
+        """Add the row of copies that should not be there: one line for each place, or `none` where there is none.
+
+        Args:
+            lines (list[tuple]): A text, and how many copies are the same to the pixel.
+            strict (bool): Such are an error. Default: False.
+        """
+        result = 'error' if strict and any(same for _, same in lines) else 'warning' if lines else 'ok'
+        self.add(test, result, ' '.join([*(text for text, _ in lines), remedy]) if lines else none)
 
 
 def run(opt, names=False):
@@ -126,12 +133,16 @@ def run(opt, names=False):
     for test, function in option_tests(opt).items():
         report.attempt(test, function, say=_say)
     sets = check_images.find(opt, report, unusable)
+    if options.task_of(opt) == 'instance' and not report.failed:
+        report.attempt('datasets: train: split', check_parts, opt, say=_say, lists=True)
     check_images.read(sets, report)
     check_images.report_duplicates(sets, options.task_of(opt), report)
     net = report.attempt('network_g', build_network_g, opt.get('network_g'), say=_count)
     if net is not None:
         for test, function in (report.attempt('path', weight_tests, opt, net) or {}).items():
             report.attempt(test, function, say=_say)
+        if opt['is_train'] and opt['model_type'] == 'UnlearnModel' and not report.failed:
+            report.attempt('earlier requests', check_retain, opt, say=_say, lists=True)
         report.attempt('disk space', _check_disk, opt, net, sets, report)
         report.attempt('memory', _check_memory, opt, net, sets, baseline, report)
     return report.rows
@@ -147,7 +158,7 @@ def table(rows):
 
 
 def _expand(opt, report):
-    """Expand the paths; return the data sets whose paths cannot be, and leave such entries of `path` empty."""
+    """Expand the paths; return the sections whose paths cannot be, and leave such entries of `path` empty."""
 
     def expand(option, tree):
         options.expand_paths(option, tree)
@@ -156,9 +167,10 @@ def _expand(opt, report):
     for key, value in opt['path'].items():
         opt['path'][key] = (report.attempt(f'path: {key}', expand, 'path', {key: value}) or {key: None})[key]
     sections = {f'datasets: {key}': section for key, section in opt['datasets'].items()}
+    sections['train: method'] = options.method_of(opt)
     unusable = {option for option, tree in sections.items() if report.attempt(option, expand, option, tree) is None}
     usable = {key: section for key, section in opt['datasets'].items() if f'datasets: {key}' not in unusable}
-    options.prepare({**opt, 'datasets': usable})
+    options.prepare({**opt, 'datasets': usable, 'train': {}})
     return unusable
 
 

@@ -30,13 +30,18 @@ def print_of(image):
     """
     height, width = image.shape[:2]
     pixels = np.round(image * 255).astype(np.uint8)
-    digest = hashlib.sha256(pixels.tobytes() + bytes(f'{pixels.shape}', 'ascii')).digest()[:16]
+    digest = pixel_digest(pixels)
     small = cv2.resize(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), (32, 32), interpolation=cv2.INTER_AREA)
     if small.std() * 255 < FLAT:
         return Print(width, height, digest, None)
     frequencies = cv2.dct(small)[1:9, 1:9].ravel()
     signs = np.packbits(frequencies > np.median(frequencies))
     return Print(width, height, digest, int(signs.view('>u8')[0]))
+
+
+def pixel_digest(pixels):
+    """Return 16 bytes that tell the pixels of an image (H, W, 3), uint8, whatever file holds them."""
+    return hashlib.sha256(pixels.tobytes() + bytes(f'{pixels.shape}', 'ascii')).digest()[:16]
 
 
 def copies(first, second):

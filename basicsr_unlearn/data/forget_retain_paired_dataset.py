@@ -7,10 +7,12 @@ from torch.utils import data
 
 from basicsr.utils import img2tensor
 from basicsr.utils.registry import DATASET_REGISTRY
+from basicsr_unlearn.data.crops import augment
 from basicsr_unlearn.data.image_header import ImageFault
+from basicsr_unlearn.data.regions import RegionSource
 from basicsr_unlearn.data.sampler import shuffled_index
 from basicsr_unlearn.data.skipped import check_share
-from basicsr_unlearn.data.sources import augment, build_source
+from basicsr_unlearn.data.sources import build_source
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.options import skipped_share
 
@@ -31,12 +33,12 @@ class _SampledDataset(data.Dataset):
         if not isinstance(self.size, int) or self.size < 8:
             raise InputError(f'{SECTION}: gt_size: {self.size} must be a patch size in pixels, at least 8.')
 
-    def _build_mixture(self, section, sections, forget=None):
+    def _build_mixture(self, option, sections, forget=None):
         """Build named sources and the chance of each."""
-        sources = {name: build_source(f'{SECTION}: {section}: {name}', opt, forget) for name, opt in sections.items()}
+        sources = {name: build_source(f'{option}: {name}', opt, forget) for name, opt in sections.items()}
         weights = np.array([opt.get('weight', 1) for opt in sections.values()], float)
         if not (weights > 0).all():
-            raise InputError(f'{SECTION}: {section}: every weight must be a positive number, not {weights.tolist()}.')
+            raise InputError(f'{option}: every weight must be a positive number, not {weights.tolist()}.')
         return sources, weights / weights.sum()
 
     def _draw(self, sources, chances, rng):
@@ -47,8 +49,8 @@ class _SampledDataset(data.Dataset):
         """Read, crop and turn one pair; with `on_error: skip` the next one of the source that can be used.
 
         Returns:
-            tuple: Two (3, H, W) float tensors in [0, 1], channel order RGB, two paths, and what was left out: a list of
-            entries for data/skipped.py.
+            tuple: Two (3, H, W) float tensors in [0, 1], channel order RGB, of a source with regions also their mask
+            (1, H, W), two paths, and what was left out: a list of entries for data/skipped.py.
         """
         skipped = []
         while True:
@@ -60,10 +62,10 @@ class _SampledDataset(data.Dataset):
                     raise
                 skipped.append((source.option, source.files, fault.path, str(fault)))
                 check_share(source.option, {path for _, _, path, _ in skipped}, source.files, self.max_skipped)
-        lq, gt, lq_path, gt_path = found
-        images = augment([lq, gt], rng, self.opt.get('use_hflip', False), self.opt.get('use_rot', False))
-        lq, gt = img2tensor([np.ascontiguousarray(image) for image in images], bgr2rgb=True, float32=True)
-        return lq, gt, lq_path, gt_path, skipped
+        *images, lq_path, gt_path = found
+        images = augment(images, rng, self.opt.get('use_hflip', False), self.opt.get('use_rot', False))
+        images = img2tensor([np.ascontiguousarray(image) for image in images], bgr2rgb=True, float32=True)
+        return *images, lq_path, gt_path, skipped
 
     def _skipped(self, entries):
         """Return the entry of a sample that says what was left out for it: text, which a data loader passes on."""
@@ -78,6 +80,8 @@ class ForgetRetainPairedDataset(_SampledDataset):
         opt (dict): The section `datasets: train`:
             forget (dict): The forget set, a source (below).
             retain (dict): Named sources to keep; absent or empty means retain-free unlearning.
+            heldout (dict): A source of pairs like the forget set that no network was trained on: the stop rule compares
+                with them, nothing is trained on them. Attribute `heldout`; None without.
             gt_size (int): Patch size in pixels.
             use_hflip (bool): Random left-right flips. Default: False.
             use_rot (bool): Random up-down flips and turns by 90 degrees. Default: False.
@@ -89,13 +93,16 @@ class ForgetRetainPairedDataset(_SampledDataset):
     `filename_tmpl`, or a `file_list`; several degraded files may share one clean file, as `0001_0.8_0.2.jpg` and
     `0001.png` do), or `dataroot_gt` and a `degradation`, or a number of `scenes` and a `degradation`, or
     `from: forget` and a `degradation`. In `retain` it may also have a `weight` (its share of the batch; default 1) and
-    a `target`: `original` (default: what the network said before unlearning) or `gt`.
+    a `target`: `original` (default: what the network said before unlearning) or `gt`. `forget` may also have `regions`,
+    a text file of boxes (regions.py).
 
     Returns (`__getitem__`):
         dict: `forget_lq forget_gt retain_lq retain_gt` (3, gt_size, gt_size), float32 in [0, 1], RGB;
         `retain_from_original` (bool); `forget_lq_path forget_gt_path retain_lq_path retain_gt_path retain_task` (str);
+        with `regions` also `forget_region` (1, gt_size, gt_size), 1 inside of the boxes, else 0;
         with `on_error: skip` also `skipped` (str), JSON of what was left out.
-        Without retain sources the retain entries are absent. The length is that of the forget set.
+        Without retain sources the retain entries are absent. The length is that of the forget set, with
+        `regions` the number of images that they name.
 
     Raises:
         InputError: Missing folders, an empty set, pairs that do not match, an unreadable image, too large a patch.
@@ -107,9 +114,14 @@ class ForgetRetainPairedDataset(_SampledDataset):
             raise InputError(
                 f'{SECTION}: forget: is empty. Name the pairs to forget, for example with dataroot_lq and dataroot_gt.'
             )
-        self.forget = build_source(f'{SECTION}: forget', opt['forget'])
+        source = self.forget = build_source(f'{SECTION}: forget', opt['forget'])
+        if opt['forget'].get('regions'):
+            self.forget = RegionSource(source, f'{SECTION}: forget', opt['forget'], self.size)
+        self.heldout = None
+        if opt.get('heldout'):
+            self.heldout = build_source(f'{SECTION}: heldout', opt['heldout'], source)
         sections = opt.get('retain') or {}
-        self.retain, self.chances = self._build_mixture('retain', sections, self.forget)
+        self.retain, self.chances = self._build_mixture(f'{SECTION}: retain', sections, source)
         self.from_original = {}
         for name, section in sections.items():
             target = section.get('target', 'original')
@@ -123,8 +135,9 @@ class ForgetRetainPairedDataset(_SampledDataset):
     def __getitem__(self, number):
         rng = np.random.default_rng((self.seed, 0, number))
         index = shuffled_index(number, len(self.forget), self.seed)
-        lq, gt, lq_path, gt_path, skipped = self.read_pair(self.forget, index, rng)
-        sample = {'forget_lq': lq, 'forget_gt': gt, 'forget_lq_path': lq_path, 'forget_gt_path': gt_path}
+        *images, lq_path, gt_path, skipped = self.read_pair(self.forget, index, rng)
+        sample = dict(zip(('forget_lq', 'forget_gt', 'forget_region'), images, strict=False))
+        sample.update(forget_lq_path=lq_path, forget_gt_path=gt_path)
         if self.retain:
             name, (lq, gt, lq_path, gt_path, more) = self._draw(self.retain, self.chances, rng)
             skipped = skipped + more
@@ -146,16 +159,17 @@ class MixedPairedDataset(_SampledDataset):
     Args:
         opt (dict): As ForgetRetainPairedDataset, with `sources` (named sources with a `weight`) instead of `forget`
             and `retain`.
+        option (str): Name of `sources`, for error messages. Default: that in `datasets: train`.
 
     Returns (`__getitem__`):
         dict: `lq gt` (3, gt_size, gt_size), float32 in [0, 1], RGB; `lq_path gt_path task` (str).
     """
 
-    def __init__(self, opt):
+    def __init__(self, opt, option=f'{SECTION}: sources'):
         super().__init__(opt)
         if not opt.get('sources'):
-            raise InputError(f'{SECTION}: sources: is empty. Name at least one source of pairs.')
-        self.sources, self.chances = self._build_mixture('sources', opt['sources'])
+            raise InputError(f'{option}: is empty. Name at least one source of pairs.')
+        self.sources, self.chances = self._build_mixture(option, opt['sources'])
 
     def __len__(self):
         return sum(len(source) for source in self.sources.values())

@@ -1,14 +1,12 @@
 """Which files belong together: folders, list files and LMDBs as the authors of the field lay them out."""
 
 import os
-import re
 from os import path as osp
 
 from basicsr.data.data_util import paired_paths_from_meta_info_file
+from basicsr_unlearn.data.lists import IMAGE_SUFFIXES, matching, read_list
 from basicsr_unlearn.data.lmdb_files import lmdb_key, read_meta_info
 from basicsr_unlearn.errors import InputError
-
-IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
 
 
 def list_images(folder, option):
@@ -111,7 +109,7 @@ def _clean_stems(name):
 
 
 def find_pairs(option, opt, every_clean=True):
-    """Find the pairs of a source by its `dataroot_lq`, `dataroot_gt`, `io_backend`, `meta_info_file`, `file_list`.
+    """Find the pairs of a source by its folders or LMDBs, and its `meta_info_file`, `file_list` and `glob`.
 
     Args:
         option (str): Named in errors.
@@ -128,6 +126,11 @@ def find_pairs(option, opt, every_clean=True):
     for key, root in roots.items():
         if not root or not osp.exists(root):
             raise InputError(f'{option}: {key}: {root}: no such folder.')
+    root = None if is_lmdb(opt) else roots['dataroot_lq']
+    return matching(option, opt, root, _find_pairs(option, opt, roots, every_clean))
+
+
+def _find_pairs(option, opt, roots, every_clean):
     template, listed = opt.get('filename_tmpl', '{}'), opt.get('file_list')
     if opt.get('meta_info_file') and not is_lmdb(opt):
         if listed:
@@ -137,7 +140,7 @@ def find_pairs(option, opt, every_clean=True):
     if not listed:
         names = [_all_names(root, opt, f'{option}: {key}') for key, root in roots.items()]
         return _under(roots, pair_by_name(*names, template, option, every_clean), opt)
-    lines = _read_list(listed, f'{option}: file_list')
+    lines = read_list(listed, f'{option}: file_list')
     lq_names = _locate([line[0] for line in lines], lq_root, opt, f'{option}: file_list: {listed}')
     if all(len(line) == 2 for line in lines):
         gt_names = _locate([line[1] for line in lines], gt_root, opt, f'{option}: file_list: {listed}')
@@ -147,7 +150,7 @@ def find_pairs(option, opt, every_clean=True):
 
 
 def find_images(option, opt):
-    """Find the clean images of a source by its `dataroot_gt`, `io_backend`, `file_list` (the last column).
+    """Find the clean images of a source by its `dataroot_gt`, `io_backend`, `file_list` (the last column) and `glob`.
 
     Returns:
         list[str]: Paths, or keys in an LMDB.
@@ -163,12 +166,14 @@ def find_images(option, opt):
     if not root or not osp.exists(root):
         raise InputError(f'{option}: dataroot_gt: {root}: no such folder.')
     if listed:
-        lines = _read_list(listed, f'{option}: file_list')
+        lines = read_list(listed, f'{option}: file_list')
         clean = dict.fromkeys(line[-1] for line in lines)  # once, also where several degraded files share it
         names = _locate(clean, root, opt, f'{option}: file_list: {listed}')
     else:
         names = _all_names(root, opt, f'{option}: dataroot_gt')
-    return names if is_lmdb(opt) else [osp.join(root, name) for name in names]
+    root = None if is_lmdb(opt) else root
+    paths = [osp.join(root, name) for name in names] if root else names
+    return [path for (path,) in matching(option, opt, root, [(path,) for path in paths])]
 
 
 def is_lmdb(opt):
@@ -195,35 +200,6 @@ def _pairs_of_meta_info_file(option, opt, roots, template):
 
 def _all_names(root, opt, option):
     return sorted(read_meta_info(root, option)) if is_lmdb(opt) else list_images(root, option)
-
-
-def _read_list(path, option):
-    """Read a file list: one degraded file in each line, and the clean one in a second column or in none of them."""
-    if not osp.isfile(path):
-        raise InputError(f'{option}: {path}: no such file.')
-    try:
-        with open(path, encoding='utf-8-sig') as file:
-            lines = [line.strip() for line in file]
-    except UnicodeDecodeError:
-        raise InputError(f'{option}: {path}: is not text. Write the name of one degraded file in each line.') from None
-    entries = [_columns(line) for line in lines if line]
-    if not entries:
-        raise InputError(f'{option}: {path}: names no file.')
-    for line in entries:
-        if len(line) > 2 or len(line) != len(entries[0]):
-            raise InputError(
-                f'{option}: {path}: {" ".join(line)}: has {len(line)} columns. Give one name in every line, or two.'
-            )
-    return entries
-
-
-def _columns(line):
-    """Split a line at tabs, or else where a space follows a suffix: names may hold spaces."""
-    if '\t' in line:
-        return line.split('\t')
-    suffixes = '|'.join(suffix[1:] for suffix in IMAGE_SUFFIXES)
-    two = re.fullmatch(rf'(.+?\.(?:{suffixes}))\s+(.+)', line, re.IGNORECASE)
-    return list(two.groups()) if two else [line]
 
 
 def _locate(names, root, opt, option):

@@ -1,7 +1,8 @@
 """Where training pairs come from: paired files, clean files with a degradation, or drawn scenes.
 
 A source is a list of pairs. `read(index, rng, size)` gives one of them as two images (size, size, 3), float32 in
-[0, 1], channel order BGR; `size=None` gives the whole image.
+[0, 1], channel order BGR; `size=None` gives the whole image. With `boxes` a mask (size, size, 1) comes behind them, and
+the crop touches one of the boxes (regions.py).
 """
 
 import os
@@ -12,12 +13,15 @@ import lmdb
 import numpy as np
 
 from basicsr.utils import FileClient, imfrombytes
+from basicsr_unlearn.data.crops import check_sizes, random_crop
 from basicsr_unlearn.data.degradations import build_degradation
 from basicsr_unlearn.data.found import Names, Pairs, Singles, kept
-from basicsr_unlearn.data.image_header import ImageFault, check_bytes, unreadable
+from basicsr_unlearn.data.image_header import check_bytes, unreadable
 from basicsr_unlearn.data.lmdb_files import read_lmdb
 from basicsr_unlearn.data.pairing import find_images, find_pairs, is_lmdb
+from basicsr_unlearn.data.regions import region_mask
 from basicsr_unlearn.data.scenes import draw_scene
+from basicsr_unlearn.data.splits import leave_out
 from basicsr_unlearn.errors import InputError
 
 
@@ -78,20 +82,21 @@ def to_float(image):
 class PairedSource:
     """Pairs of files: two folders, a `meta_info_file`, a `file_list`, or two LMDBs (pairing.py)."""
 
-    def __init__(self, option, opt):
-        self.option, self.pairs = option, pairs_of(option, opt)
-        self.read_image = ImageReader(opt)
+    def __init__(self, option, opt, forget=None):
+        self.option, self.pairs, self.read_image = option, pairs_of(option, opt), ImageReader(opt)
+        if opt.get('without'):
+            self.pairs = Pairs(leave_out(option, opt, self.pairs, self.read_image.lmdbs, forget))
         self.files = len(self.pairs.first) + len(self.pairs.second)
 
     def __len__(self):
         return len(self.pairs)
 
-    def read(self, index, rng, size=None):
+    def read(self, index, rng, size=None, boxes=()):
         lq_path, gt_path = self.pairs[index]
         lq, gt = self.read_image(lq_path, 'lq'), self.read_image(gt_path, 'gt')
         check_sizes((lq_path, gt_path), [image.shape[1::-1] for image in (lq, gt)])
-        lq, gt = random_crop((lq, gt), rng, size, lq_path)
-        return to_float(lq), to_float(gt), lq_path, gt_path
+        lq, gt, *region = random_crop((lq, gt), rng, size, lq_path, boxes)
+        return to_float(lq), to_float(gt), *region, lq_path, gt_path
 
 
 @kept
@@ -107,23 +112,26 @@ def images_of(option, opt):
 
 
 class DegradedSource:
-    """Clean files, degraded after the crop; with `forget` its clean files, read as it reads them."""
+    """Clean files, degraded after the crop; with `from: forget` those of the forget set, read as it reads them."""
 
     def __init__(self, option, opt, forget=None):
-        self.option = option
-        self.paths = Names(sorted(forget.pairs.second)) if forget else images_of(option, opt)
+        self.option, own = option, opt.get('from') != 'forget'
+        self.paths = images_of(option, opt) if own else Names(sorted(forget.pairs.second))
+        self.read_image = ImageReader(opt) if own else forget.read_image
+        if opt.get('without'):
+            left = leave_out(option, opt, Singles(self.paths), self.read_image.lmdbs, forget)
+            self.paths = Names([path for (path,) in left])
         self.files = len(self.paths)
-        self.read_image = forget.read_image if forget else ImageReader(opt)
         self.degrade = build_degradation(opt['degradation'])
 
     def __len__(self):
         return len(self.paths)
 
-    def read(self, index, rng, size=None):
+    def read(self, index, rng, size=None, boxes=()):
         path = self.paths[index]
-        (gt,) = random_crop((self.read_image(path, 'gt'),), rng, size, path)
+        gt, *region = random_crop((self.read_image(path, 'gt'),), rng, size, path, boxes)
         gt = to_float(gt)
-        return self.degrade(gt, rng), gt, path, path
+        return self.degrade(gt, rng), gt, *region, path, path
 
 
 class SceneSource:
@@ -150,13 +158,16 @@ class SceneSource:
             self.drawn[number, size] = draw_scene(np.random.default_rng(number), size)
         return self.drawn[number, size]
 
-    def read(self, index, rng, size=None):
-        number = self.first + index
+    def name_of(self, index):
+        return f'scene_{self.first + index:06d}'
+
+    def read(self, index, rng, size=None, boxes=()):
+        number, name = self.first + index, self.name_of(index)
         gt, depth = self._draw(number, size or 128)
-        name = f'scene_{number:06d}'
+        region = [region_mask(boxes, *gt.shape[:2])] if boxes else []
         if self.fixed:
             rng = np.random.default_rng((number, 0))
-        return self.degrade(gt, rng, depth), gt, name, name
+        return self.degrade(gt, rng, depth), gt, *region, name, name
 
 
 def build_source(option, opt, forget=None):
@@ -165,11 +176,13 @@ def build_source(option, opt, forget=None):
     Args:
         option (str): Name of the section, for error messages, such as `datasets: train: retain: rain`.
         opt (dict): The section. Never changed.
-        forget (PairedSource): Where `from: forget` takes its clean images.
+        forget (PairedSource): Where `from: forget` takes its clean images, and what `without: forget` leaves out.
 
     Raises:
         InputError: Missing folders, empty sets, pairs that do not match, unknown degradations.
     """
+    if 'without' in opt and ('scenes' in opt or 'from' in opt):
+        raise InputError(f'{option}: without: {opt["without"]}: goes with image files alone. Take it out.')
     for key in ('first_scene', 'fixed'):
         if key in opt and 'scenes' not in opt:
             raise InputError(f'{option}: {key}: {opt[key]!r} goes with scenes: N alone. Take it out.')
@@ -179,11 +192,10 @@ def build_source(option, opt, forget=None):
         if opt.get('from') == 'forget':
             if not isinstance(forget, PairedSource):
                 raise InputError(f'{option}: from: forget needs a forget set of paired files.')
-            return DegradedSource(option, opt, forget)
-        return DegradedSource(option, opt)
+        return DegradedSource(option, opt, forget)
     if 'scenes' in opt or 'from' in opt:
         raise InputError(f'{option}: needs a degradation, for example degradation: {{type: rain}}.')
-    return PairedSource(option, opt)
+    return PairedSource(option, opt, forget)
 
 
 def image_files(source):
@@ -199,51 +211,3 @@ def file_stamps(source):
     else:
         paths = [path for pair in image_files(source) for path in pair]
     return [[path, osp.getsize(path), os.stat(path).st_mtime_ns] for path in paths]
-
-
-def check_sizes(paths, sizes, patch=None):
-    """Raise ImageFault unless the images of a pair have one size, which holds the patch; the file is named.
-
-    Args:
-        paths (tuple[str]): The degraded and the clean file, or one file.
-        sizes (list[tuple]): Width and height of each.
-        patch (int): `gt_size` in pixels, or None.
-    """
-    width, height = sizes[0]
-    if len(set(sizes)) > 1:
-        raise ImageFault(
-            f'{paths[0]}: {width}x{height} pixels, but its clean image {paths[1]} has {sizes[1][0]}x{sizes[1][1]}. '
-            'The two images of a pair must have one size.',
-            paths[0],
-        )
-    if patch and min(width, height) < patch:
-        text = f'{paths[0]}: {width}x{height} pixels are smaller than gt_size: {patch}. Lower gt_size.'
-        raise ImageFault(text, paths[0])
-
-
-def random_crop(images, rng, size, path):
-    """Cut the same random square out of images of one size; the whole images if `size` is None.
-
-    Raises:
-        ImageFault: They are smaller than `size`; `path` is named.
-    """
-    if size is None:
-        return images
-    height, width = images[0].shape[:2]
-    check_sizes((path,), [(width, height)], size)
-    top, left = rng.integers(height - size + 1), rng.integers(width - size + 1)
-    return [image[top : top + size, left : left + size] for image in images]
-
-
-def augment(images, rng, flip, rotate):
-    """Flip and turn all images alike: `flip` left-right, `rotate` up-down and by 90 degrees, each with chance 1/2."""
-    mirror, upside, turn = rng.random(3) < 0.5
-    for number, image in enumerate(images):
-        if flip and mirror:
-            image = image[:, ::-1]
-        if rotate and upside:
-            image = image[::-1]
-        if rotate and turn:
-            image = image.transpose(1, 0, 2)
-        images[number] = image
-    return images
