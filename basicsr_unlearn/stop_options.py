@@ -11,11 +11,14 @@ from basicsr_unlearn.options import from_section
 class StopOptions:
     """`train: stop:`. Probes are patches cut from the training pairs, the same for the whole run."""
 
-    forget_psnr_below: object = 'input+0.2'  # dB, or input+X: X dB above the degraded probes; ~: never stop for this
+    forget_psnr_below: object = (
+        'input+0.2'  # or heldout (below), for another task; +X: dB above it; a number: dB; ~: off
+    )
     retain_budget: float | None = 0.5  # dB that any retain probe may lose; ~: no limit
     every: int = 10  # iterations between two looks at the probes
     patience: int = 0  # looks to go on after the forget level is met, in search of better retain probes
     probes: int = 8  # patches of each source
+    heldout_probes: int = 128  # patches of the forget set and of `datasets: train: heldout`, where that is the goal
     gradient_limit: float = 1000.0  # diverged: times the largest gradient norm of the first ten iterations; ~: no limit
     max_cost_share: float = None  # end when this share of the oracle's training cost is spent; ~: no limit
 
@@ -24,10 +27,12 @@ def stop_options(train):
     """Return the checked StopOptions of a section `train`.
 
     Raises:
-        InputError: Also for a task other than degradation without a level of its own: there, `input` is no goal.
+        InputError: Also for a task other than degradation with the goal `input`, which is that of a degradation.
     """
-    stop = from_section(StopOptions, train.get('stop') or {}, 'train: stop')
-    for key in ('every', 'probes'):
+    task, section = train['method'].get('task', 'degradation'), train.get('stop') or {}
+    usual = {} if task == 'degradation' else {'forget_psnr_below': 'heldout'}
+    stop = from_section(StopOptions, {**usual, **section}, 'train: stop')
+    for key in ('every', 'probes', 'heldout_probes'):
         if not getattr(stop, key) or getattr(stop, key) < 1:
             raise InputError(f'train: stop: {key}: {getattr(stop, key)} must be a positive whole number.')
     if stop.retain_budget is not None and stop.retain_budget <= 0:
@@ -38,21 +43,42 @@ def stop_options(train):
         )
     if stop.gradient_limit is not None and stop.gradient_limit <= 1:
         raise InputError(f'train: stop: gradient_limit: {stop.gradient_limit} must be above 1, for example 1000, or ~.')
-    level_in_db(stop.forget_psnr_below, 0.0)
-    task = train['method'].get('task', 'degradation')
-    if task != 'degradation' and isinstance(stop.forget_psnr_below, str):
+    goal = goal_of(stop)
+    if (goal == 'input' and task != 'degradation') or (goal == 'heldout' and task == 'degradation'):
+        other = {'input': 'heldout', 'heldout': 'input+0.2'}[goal]
         raise InputError(
-            f'train: stop: forget_psnr_below: {stop.forget_psnr_below} is the goal of task: degradation. '
-            f'For task: {task} give a number: the PSNR (dB) on such pairs that were never trained on.'
+            f'train: stop: forget_psnr_below: {stop.forget_psnr_below} is no goal of task: {task}. Set {other}, or a '
+            'number (dB), or ~.'
         )
     return stop
 
 
-def level_in_db(value, input_psnr):
-    """Return the forget level in dB that `forget_psnr_below` means when the degraded probes are at `input_psnr`."""
+def goal_of(stop):
+    """Return what the goal of StopOptions is measured by: `input`, `heldout`, `number`, or None."""
+    value = stop.forget_psnr_below
     if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+        return None if value is None else 'number'
+    return _parse(value)[1]
+
+
+def level_in_db(value, points):
+    """Return the forget level in dB that `forget_psnr_below` means.
+
+    Args:
+        value (str | float | None): Of the option.
+        points (dict): `input`: PSNR of the degraded probes; `heldout`: how much easier the forget probes are than those
+            of held-out pairs. dB.
+    """
+    if not isinstance(value, str):
         return value
-    match = re.fullmatch(r'input\s*([+-]\s*\d+(?:\.\d*)?)?', str(value))
+    match = _parse(value)
+    return points[match[1]] + float((match[2] or '0').replace(' ', ''))
+
+
+def _parse(value):
+    match = re.fullmatch(r'(input|heldout)\s*([+-]\s*\d+(?:\.\d*)?)?', str(value))
     if not match:
-        raise InputError(f'train: stop: forget_psnr_below: {value} must be a number (dB), input, input+X or ~.')
-    return input_psnr + float((match[1] or '0').replace(' ', ''))
+        raise InputError(
+            f'train: stop: forget_psnr_below: {value} must be input, input+X, heldout, heldout+X, a number (dB) or ~.'
+        )
+    return match

@@ -53,8 +53,15 @@ def test_the_bound_is_where_ascent_ends():
     assert error[1].item() == pytest.approx(0.3, abs=1e-6)  # was past its bound from the start: untouched
 
 
+def test_bound_unseen_is_the_error_of_one_that_never_saw_the_pair():
+    each = loss(bound='unseen', reduction='none')(PRED, GT, unseen=GT + 0.25)
+    assert torch.allclose(each, torch.tensor([0.15, 0.0]))
+    with pytest.raises(ValueError, match='bound: unseen needs images'):
+        loss(bound='unseen')(PRED, GT, PRED)
+
+
 def test_errors_name_the_remedy():
-    with pytest.raises(ValueError, match=r'loss\(pred, gt, lq\)'):
+    with pytest.raises(ValueError, match=r'loss\(pred, gt, lq, unseen\)'):
         loss()(PRED, GT)
     for options in ({'bound': 'output'}, {'bound': -1}, {'criterion': 'L3'}, {'reduction': 'max'}):
         with pytest.raises(InputError, match='Choose'):

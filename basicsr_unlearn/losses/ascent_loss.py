@@ -24,8 +24,9 @@ class AscentLoss(nn.Module):
     Args:
         criterion (str): `L1`, `MSE` or `Charbonnier` (eps 1e-12), averaged over an image. Default: `L1`.
         bound (str | float): m. `input`: l(lq, gt), the network no longer improves its input (for `task: degradation`);
-            a number, in the unit of the criterion on images in [0, 1]; `none`: plain ascent, for comparisons.
-            Default: `input`.
+            `unseen`: l(unseen, gt), it is no better than one that never saw the pair, each pair as difficult as it is
+            (for `task: instance`); a number, in the unit of the criterion on images in [0, 1]; `none`: plain ascent,
+            for comparisons. Default: `input`.
         loss_weight (float): Factor. Default: 1.0.
         reduction (str): Over the images: `mean`, `sum` or `none`. Default: `mean`.
 
@@ -39,35 +40,39 @@ class AscentLoss(nn.Module):
             raise InputError(f'AscentLoss: criterion: {criterion} is unknown. Choose one of {", ".join(CRITERIA)}.')
         if bound is None:
             bound = 'none'
-        if bound not in ('input', 'none') and (isinstance(bound, (str, bool)) or not bound > 0):
-            raise InputError(f'AscentLoss: bound: {bound} is unknown. Choose input, none, or a positive number.')
+        if bound not in ('input', 'unseen', 'none') and (isinstance(bound, (str, bool)) or not bound > 0):
+            raise InputError(f'AscentLoss: bound: {bound} is unknown. Choose input, unseen, none or a positive number.')
         if reduction not in ('mean', 'sum', 'none'):
             raise InputError(f'AscentLoss: reduction: {reduction} is unknown. Choose mean, sum or none.')
         self.criterion, self.bound = CRITERIA[criterion], bound
         self.loss_weight, self.reduction = loss_weight, reduction
 
-    def forward(self, pred, gt, lq=None):
+    def forward(self, pred, gt, lq=None, unseen=None):
         """Compute the loss.
 
         Args:
             pred (Tensor): Restored images, (N, C, H, W) in [0, 1].
             gt (Tensor): Clean images, same shape.
             lq (Tensor): Degraded images, same shape; needed by `bound: input`.
+            unseen (Tensor): Answers of one that never saw the pairs, same shape; needed by `bound: unseen`.
 
         Returns:
             Tensor: A scalar; (N,) with `reduction: none`.
 
         Raises:
-            ValueError: `bound: input` without `lq`.
+            ValueError: `bound: input` without `lq`, `bound: unseen` without `unseen`.
         """
         error = self.criterion(pred - gt).flatten(1).mean(1)
         if self.bound == 'none':
             loss = -error
-        elif self.bound == 'input':
-            if lq is None:
-                raise ValueError('AscentLoss: bound: input needs the degraded images: call it as loss(pred, gt, lq).')
+        elif self.bound in ('input', 'unseen'):
+            worse = lq if self.bound == 'input' else unseen
+            if worse is None:
+                raise ValueError(
+                    f'AscentLoss: bound: {self.bound} needs images: call it as loss(pred, gt, lq, unseen).'
+                )
             with torch.no_grad():
-                reach = self.criterion(lq - gt).flatten(1).mean(1)
+                reach = self.criterion(worse - gt).flatten(1).mean(1)
             loss = torch.relu(reach - error)
         else:
             loss = torch.relu(self.bound - error)

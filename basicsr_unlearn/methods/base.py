@@ -29,6 +29,7 @@ class Batch:
     retain_gt: torch.Tensor | None = None  # the original's answer where the source says `target: original`
     whole: int | None = None  # forget images of all processes together; None: as many as here
     first: int = 0  # place of the first one of this process among them
+    forget_region: torch.Tensor | None = None  # (N, 1, H, W), 1 inside of the regions to forget, else 0; None: all
 
     def __post_init__(self):
         self.whole = len(self.forget_lq) if self.whole is None else self.whole
@@ -71,6 +72,7 @@ class UnlearnMethod:
     needs_clean = False  # True: stands still where every retain source answers with the original
     holds = 0.0  # memory that it keeps beside the network and the original, in sizes of the network
     saves = 0.0  # what `state_dict` has, in sizes of the network
+    adapts = False  # True: trains what `adapt` adds, and no weight of the network
     repairs = False  # True: damages first and repairs then; the retain budget is for the state that is left behind
 
     def __init__(self, options, run):
@@ -85,6 +87,10 @@ class UnlearnMethod:
             InputError: A pattern matches none. Asked before a run creates anything, too.
         """
         return {}
+
+    @classmethod
+    def adapt(cls, options, net):
+        """Add to a network, in place, what is trained beside its weights; asked before a run is resumed, too."""
 
     @property
     def done(self):
@@ -113,6 +119,10 @@ class UnlearnMethod:
 
     def export(self, net):
         """Turn `net` into a plain network before the final save."""
+
+    def plain(self, net):
+        """Return the network that is saved in the place of `net`: one with the keys of network_g."""
+        return net
 
     def state_dict(self):
         """Return what resume needs, made of tensors, numbers and strings."""

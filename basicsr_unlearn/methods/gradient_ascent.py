@@ -5,10 +5,11 @@ from typing import ClassVar
 
 from basicsr.losses import build_loss
 from basicsr_unlearn.methods.base import METHOD_REGISTRY, MethodOptions, UnlearnMethod
+from basicsr_unlearn.methods.forget_target import TargetChoice, unseen
 
 
 @dataclass
-class AscentOptions(MethodOptions):
+class AscentOptions(TargetChoice, MethodOptions):
     ascends: ClassVar[bool] = True
 
     forget_opt: dict = field(default_factory=lambda: {'type': 'AscentLoss', 'bound': 'input'})  # loss on forget images
@@ -33,5 +34,5 @@ class GradientAscent(UnlearnMethod):
         return self.forget_term(self.run.forward(batch.forget_lq)[0], batch)
 
     def forget_term(self, pred, batch):
-        loss = self.forget_loss(pred, batch.forget_gt, batch.forget_lq)
+        loss = self.forget_loss(pred, batch.forget_gt, batch.forget_lq, **unseen(self.run, self.options, batch))
         return {'l_forget': self.options.forget_weight * loss}

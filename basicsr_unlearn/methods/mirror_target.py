@@ -1,22 +1,15 @@
-"""Teach the network to restore a forgotten image as the original restores its mirror image, which it never saw."""
+"""Teach the network to restore a forgotten image as one that never saw it: single pairs are forgotten."""
 
 from dataclasses import dataclass
 
 from basicsr_unlearn.methods.base import METHOD_REGISTRY
-from basicsr_unlearn.methods.identity_target import IdentityOptions, IdentityTarget
-from basicsr_unlearn.options import check_choice
-
-AXES = {'horizontal': (3,), 'vertical': (2,), 'both': (2, 3)}  # of (N, 3, H, W)
+from basicsr_unlearn.methods.forget_target import TargetOptions, forget_target
+from basicsr_unlearn.methods.identity_target import IdentityTarget
 
 
 @dataclass
-class MirrorOptions(IdentityOptions):
-    mirror: str = 'horizontal'  # horizontal: left and right change places; vertical; both: half a turn
-    beyond: float = 0.0  # how far the target is moved on, away from the clean image, as a share of its error
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_choice('train: method: mirror', self.mirror, list(AXES))
+class MirrorOptions(TargetOptions):
+    forget_target: str = 'mirror'
 
 
 @METHOD_REGISTRY.register()
@@ -26,16 +19,14 @@ class MirrorTarget(IdentityTarget):
     Ours, for `task: instance`. What a network knows by heart is a pair, not its mirror image: t is as good as an answer
     on a picture that it never saw, and each image keeps its own difficulty, which a bound on the error does not know.
     A network that is taught t ends between t and its own answer, which is better than both; b (`beyond`) makes up for
-    that. M must be none of the turns of the original's training: with `use_hflip` take `vertical`, with `use_rot` no M
-    is left.
+    that. With `forget_target: reference` t is the answer of a network that never saw the pair. M must be none of the
+    turns of the original's training: with `use_hflip` take `vertical`, with `use_rot` no M is left.
     """
 
     Options = MirrorOptions
 
     def losses(self, batch):
-        axes = AXES[self.options.mirror]
-        target = self.run.ask_original(batch.forget_lq.flip(axes)).flip(axes)
-        target = target + self.options.beyond * (target - batch.forget_gt)
+        target = forget_target(self.run, self.options, batch)
         forget, retain = self.restore_both(batch)
         loss = self.forget_loss(forget, target)
         return {'l_forget': self.options.forget_weight * loss, **self.retain_term(retain, batch)}

@@ -56,7 +56,13 @@ class SalUn(UnlearnMethod):
 
     @classmethod
     def modules(cls, options, net):
-        return method_class(options.host).modules(method_options(options.host), net)
+        host = method_class(options.host)
+        if host.adapts:
+            raise InputError(
+                f'train: method: host: type: {options.host["type"]} trains adapters, and no weight of the network that '
+                'could be masked. Choose another host.'
+            )
+        return host.modules(method_options(options.host), net)
 
     @property
     def done(self):

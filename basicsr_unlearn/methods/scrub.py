@@ -1,21 +1,18 @@
 """A student that disobeys its teacher on the forget set and obeys it on the retain set, in turns."""
 
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
 
 import torch
 
 from basicsr.losses import build_loss
 from basicsr_unlearn.errors import InputError
-from basicsr_unlearn.methods.base import METHOD_REGISTRY, MethodOptions, UnlearnMethod
+from basicsr_unlearn.methods.base import METHOD_REGISTRY, UnlearnMethod
+from basicsr_unlearn.methods.forget_target import unseen
+from basicsr_unlearn.methods.gradient_ascent import AscentOptions
 
 
 @dataclass
-class ScrubOptions(MethodOptions):
-    ascends: ClassVar[bool] = True
-
-    forget_opt: dict = field(default_factory=lambda: {'type': 'AscentLoss', 'bound': 'input'})  # of a max step
-    forget_weight: float = 1.0  # factor of l_forget
+class ScrubOptions(AscentOptions):
     alpha: float = 0.5  # factor of the distance to the original on retain images, l_distill
     retain_weight: float = 1.0  # factor of l_retain, gamma in the paper
     max_steps: int = 10  # iterations of a max phase
@@ -37,8 +34,8 @@ class Scrub(UnlearnMethod):
     Source: SCRUB of Kurmanji et al., Towards Unbounded Machine Unlearning (NeurIPS 2023): the phases, alpha 0.5, gamma
     1, an end on min phases. Their rewind, the choice among the states on the way, is the stop rule: of the states that
     reach the forget level it keeps the best. Ours: l instead of the KL divergence; the hinge relu(m - l) with
-    m = l(x_f, f_0(x_f)), as l has no upper end; phases in iterations instead of epochs; a jitter of the weights, as
-    the gradient of a max step (and of min steps with `target: original`) vanishes at f = f_0.
+    m = l(x_f, f_0(x_f)), or `bound: unseen`, as l has no upper end; phases in iterations instead of epochs; a jitter of
+    the weights, as the gradient of a max step (and of min steps with `target: original`) vanishes at f = f_0.
     """
 
     Options = ScrubOptions
@@ -70,7 +67,8 @@ class Scrub(UnlearnMethod):
 
     def max_step(self, batch):
         taught = self.run.ask_original(batch.forget_lq)
-        loss = self.forget_loss(self.run.forward(batch.forget_lq)[0], taught, batch.forget_lq)
+        more = unseen(self.run, self.options, batch)
+        loss = self.forget_loss(self.run.forward(batch.forget_lq)[0], taught, batch.forget_lq, **more)
         return {'l_forget': self.options.forget_weight * loss}
 
     def min_step(self, batch):

@@ -36,7 +36,7 @@ class Run:
 
     def __init__(self, model):
         self._model = model
-        self._original = self._train_set = None
+        self._original = self._reference = self._train_set = None
         self.net = model.get_bare_model(model.net_g)
         self.device = model.device
         self.logger = get_root_logger()
@@ -56,11 +56,30 @@ class Run:
             self._original = self.load('original')
         return self._original
 
+    def ask(self, images):
+        """Restore (N, 3, H, W) with network_g as it is now, without gradient."""
+        self.cost += len(images)
+        with torch.no_grad(), self._model.autocast():
+            return self.net(images).float()
+
     def ask_original(self, images):
         """Restore (N, 3, H, W) with the original, without gradient."""
         self.cost += len(images)
         with torch.no_grad(), self._model.autocast():
             return self.original(images).float()
+
+    @property
+    def has_reference(self):
+        """Whether the option file names a network that saw none of the forget set."""
+        return bool(self._model.opt['path'].get('pretrain_network_reference'))
+
+    def ask_reference(self, images):
+        """Restore (N, 3, H, W) with `path: pretrain_network_reference`, loaded on first use; without gradient."""
+        if self._reference is None:
+            self._reference = self.load('reference')
+        self.cost += len(images)
+        with torch.no_grad(), self._model.autocast():
+            return self._reference(images).float()
 
     def differentiable_original(self, images):
         """Restore (N, 3, H, W) with the original, for a gradient with respect to the images."""
@@ -82,8 +101,7 @@ class Run:
             data (dict): As a data loader gives it.
             with_retain (bool): False leaves the retain images out. Default: True.
         """
-        for text in data.get('skipped', ()):
-            self.skipped.collect(json.loads(text))
+        self._note_skipped(data)
         names = [name for name in data if name in Batch.__dataclass_fields__]
         if not with_retain:
             names = [name for name in names if not name.startswith('retain')]
@@ -107,16 +125,38 @@ class Run:
             with_retain (bool): False leaves the retain images out. Default: True.
             first (int): How many to leave out at the beginning. Default: 0.
         """
-        images = math.ceil(images / self.world_size) * self.world_size
-        with tqdm(total=images, initial=first, desc=title, unit='image', leave=False, disable=self.quiet) as bar:
-            for start in range(first, images, self.whole_batch):
-                whole = min(self.whole_batch, images - start)
+        for data, whole, place in self._samples(self.train_set, images, title, first):
+            batch = self.to_batch(data, with_retain)
+            batch.whole, batch.first = whole, place
+            yield batch
+
+    def images(self, dataset, key, number, title):
+        """Yield one kind of image of a data set (N, 3, H, W), drawn and shared out as `batches` does.
+
+        Args:
+            dataset (Dataset): `train_set`, or one that gives any sample by its number as it does.
+            key (str): Which image of a sample.
+            number (int): Of all processes together.
+            title (str): Shown beside the progress bar.
+        """
+        for data, _, _ in self._samples(dataset, number, title):
+            self._note_skipped(data)
+            yield data[key].to(self.device)
+
+    def _samples(self, dataset, number, title, first=0):
+        """Yield collated samples of this process, how many all have in this batch, and the place of these in it."""
+        number = math.ceil(number / self.world_size) * self.world_size
+        with tqdm(total=number, initial=first, desc=title, unit='image', leave=False, disable=self.quiet) as bar:
+            for start in range(first, number, self.whole_batch):
+                whole = min(self.whole_batch, number - start)
                 own = whole // self.world_size
                 numbers = range(FRESH + start + self.rank * own, FRESH + start + (self.rank + 1) * own)
-                batch = self.to_batch(default_collate([self.train_set[number] for number in numbers]), with_retain)
-                batch.whole, batch.first = whole, self.rank * own
-                yield batch
+                yield default_collate([dataset[sample] for sample in numbers]), whole, self.rank * own
                 bar.update(whole)
+
+    def _note_skipped(self, data):
+        for text in data.get('skipped', ()):
+            self.skipped.collect(json.loads(text))
 
     def fresh(self):
         """Build an untrained network_g, the same in every run with one `manual_seed`."""
@@ -129,7 +169,7 @@ class Run:
         path = self._model.opt['path']
         net = build_network(self._model.opt['network_g']).to(self.device)
         option = f'pretrain_network_{which}'
-        strict = which == 'oracle' or path.get('strict_load_g', True)
+        strict = which != 'original' or path.get('strict_load_g', True)
         loaded = load_into(net, path[option], f'path: {option}', path.get(f'param_key_{which}', 'params'), strict)
         self.logger.info(f'Loaded the {which} from {path[option]}: {loaded}.')
         return net.eval().requires_grad_(False)
