@@ -41,10 +41,10 @@ setup(
         'setuptools<81',  # tb-nightly imports pkg_resources, which newer ones no longer have
     ],
     extras_require={
-        'test': ['pytest', 'pytest-xdist', 'hypothesis', 'ruff', 'selenium'],
+        'test': ['pytest', 'pytest-xdist', 'hypothesis', 'ruff', 'selenium', 'peft'],
         'report': ['matplotlib'],
         'eval': ['torchmetrics>=1.0'],  # LPIPS; what else it needs is required above
-        'lora': ['peft'],
+        'lora': ['peft'],  # the method ResidualAlignmentLoRA; it brings transformers and accelerate
     },
     entry_points={
         'console_scripts': ['basicsr=basicsr_unlearn.cli:main'],
