@@ -1,11 +1,14 @@
 """Reading and writing weights: .pth and .ckpt without running code from them, .safetensors, the zoo's manifest."""
 
 import hashlib
+import json
 import pickle
 import re
+from contextlib import suppress
 from os import path as osp
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 
@@ -15,6 +18,16 @@ from basicsr_unlearn.errors import InputError
 ZOO = osp.join(osp.dirname(__file__), 'zoo')
 WRAPPERS = ('module.', '_orig_mod.')  # DistributedDataParallel, torch.compile
 MODULES = ('net.', 'net_g.')  # the network inside a Lightning module
+NUMBER = (int, float)
+HISTORY = {  # what is read from an entry
+    'name': str,
+    'task': str,
+    'method': str,
+    'finished': str,
+    'forget': dict,
+    'cost': NUMBER,
+    'sets': list,
+}
 LIGHTNING = {'pytorch-lightning_version': '2.0.1'}  # the published one; readers migrate from here
 
 
@@ -87,6 +100,41 @@ def _read(file, option, path):
         ) from None
 
 
+def read_history(path, option):
+    """Return what a weight file says of earlier unlearning (history.py), oldest first; nothing where it says nothing.
+
+    Raises:
+        InputError: It cannot be read, or the history is not of the shape that is known here.
+    """
+    file, found = resolve(path), None
+    if file.endswith('.safetensors'):
+        with suppress(ValueError), safe_open(file, framework='pt') as stream:
+            found = json.loads((stream.metadata() or {}).get('history', '[]'))
+    else:
+        content = _read(file, option, path)
+        with suppress(TypeError, ValueError):  # tensors
+            found = json.loads(json.dumps(content.get('history', []) if isinstance(content, dict) else []))
+    if not isinstance(found, list) or not all(map(_is_request, found)):
+        raise InputError(
+            f'{option}: {path}: the history of earlier requests in it is damaged. basicsr convert --no-history writes '
+            'the weights without it.'
+        )
+    return found
+
+
+def _is_request(entry):
+    """Return whether an entry of a history holds what is read from it."""
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(key), kind) for key, kind in HISTORY.items()):
+        return False
+    for one in entry['sets']:
+        psnr = one.get('psnr') if isinstance(one, dict) else None
+        if not isinstance(psnr, dict) or not all(isinstance(one.get(key), str) for key in ('name', 'role')):
+            return False
+        if not all(isinstance(psnr.get(state), NUMBER) for state in ('input', 'original', 'unlearned')):
+            return False
+    return True
+
+
 def load_weights(path, option, param_key='params', fallback=False, known=()):
     """Read the weights of one network as `read_weights` does, floating point numbers as float32."""
     return _float32(read_weights(path, option, param_key, fallback, known))
@@ -141,16 +189,18 @@ def fingerprint(weights):
     return digest.hexdigest()[:12]
 
 
-def convert(source, target, param_key='params'):
+def convert(source, target, param_key='params', history=True):
     """Write the weights of one file in the form that the suffix of another asks for, bit for bit.
 
     `.pth`: BasicSR's `{'params': ...}`. `.ckpt`: Lightning's `{'state_dict': ...}` with the prefix `net.`, as the
-    published test scripts of PromptIR and AdaIR read it. `.safetensors`: bare.
+    published test scripts of PromptIR and AdaIR read it. `.safetensors`: bare. A history of unlearning goes along: as
+    the entry `history`, in .safetensors as JSON among the metadata.
 
     Args:
         source (str): A file that `read_weights` reads.
         target (str): The file to write.
         param_key (str): Entry of `source` that holds the weights. Default: `params`.
+        history (bool): Keep the history of unlearning. Default: True.
 
     Returns:
         str: What was written, for people.
@@ -167,24 +217,28 @@ def convert(source, target, param_key='params'):
     if not osp.isdir(folder):
         raise InputError(f'convert: {target}: there is no folder {folder}.')
     weights = {key: value.contiguous().clone() for key, value in read_weights(source, 'convert', param_key).items()}
+    entries = read_history(source, 'convert') if history else []
+    beside = {'history': entries} if entries else {}
     if suffix == '.safetensors':
-        save_safetensors(weights, target)
+        save_safetensors(weights, target, entries)
     elif suffix == '.pth':
-        atomic_save({'params': weights}, target)
+        atomic_save({'params': weights, **beside}, target)
     else:
         named = {f'net.{key}': value for key, value in weights.items()}
-        atomic_save({'state_dict': named, 'epoch': 0, 'global_step': 0, **LIGHTNING}, target)
-    return f'{len(weights)} tensors, fingerprint {fingerprint(weights)}'
+        atomic_save({'state_dict': named, 'epoch': 0, 'global_step': 0, **LIGHTNING, **beside}, target)
+    requests = f', history of {", ".join(entry["name"] for entry in entries)}' if entries else ''
+    return f'{len(weights)} tensors, fingerprint {fingerprint(weights)}{requests}'
 
 
-def save_safetensors(weights, path):
-    """Write tensors as .safetensors, atomically."""
-    atomic_write(serialize(weights), path)
+def save_safetensors(weights, path, history=()):
+    """Write tensors as .safetensors, atomically, and with them a history of unlearning."""
+    atomic_write(serialize(weights, {'history': json.dumps(history)} if history else None), path)
 
 
-def save_half(weights, path):
-    """Write weights in half precision as .safetensors; return the sha256 of the file."""
-    save_safetensors({key: value.detach().cpu().half().contiguous() for key, value in weights.items()}, path)
+def save_half(weights, path, history=()):
+    """Write weights in half precision as .safetensors, and a history of unlearning; return the sha256 of the file."""
+    halves = {key: value.detach().cpu().half().contiguous() for key, value in weights.items()}
+    save_safetensors(halves, path, history)
     return sha256(path)
 
 

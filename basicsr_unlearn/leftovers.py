@@ -13,7 +13,7 @@ from basicsr_unlearn.checkpoint import ZOO, resolve
 from basicsr_unlearn.data.found import Singles
 from basicsr_unlearn.data.pairing import is_lmdb
 from basicsr_unlearn.data.sources import images_of, pairs_of
-from basicsr_unlearn.option_tree import SETS
+from basicsr_unlearn.option_tables import FORGOTTEN_ROLES, SETS
 
 KINDS = {  # kind: what it is called, why it is listed
     'training_state': ('training states', 'moments of the optimizer and weights of earlier iterations'),
@@ -108,13 +108,13 @@ def outside(opt):
         images, listed = _images(option, section), section.get('file_list')
         for root in _roots(section).values():
             if is_lmdb(section):
-                is_all = root in trained and root not in retained and not listed
+                is_all = root in trained and root not in retained and not listed and not section.get('regions')
                 kind = 'forget_lmdb' if is_all else 'forget_data'
                 found.setdefault(root, _entry(root, kind, _size(root)))
             else:
                 sizes = [_size(path) for path in images if path.startswith(root + os.sep)]
                 found.setdefault(root, _entry(root, 'forget_data', sum(sizes) if images else None))
-        for path in map(osp.realpath, filter(None, (listed, section.get('meta_info_file')))):
+        for path in map(osp.realpath, filter(None, (listed, section.get('meta_info_file'), section.get('regions')))):
             found.setdefault(path, _entry(path, 'forget_data', _size(path), 'names of forget images'))
     return list(found.values())
 
@@ -131,7 +131,7 @@ def forgotten_sets(opt):
         section['name']
         for key, section in opt['datasets'].items()
         if key.split('_')[0] == 'val'
-        and (section['role'] == 'forget' or forget & _images(f'datasets: {section["name"]}', section))
+        and (section['role'] in FORGOTTEN_ROLES or forget & _images(f'datasets: {section["name"]}', section))
     ]
 
 
@@ -196,14 +196,18 @@ def _size(path):
 
 
 def _sections(opt, role):
-    """Return `{option: section}` of one role, those of training first, named as the data sets name them."""
+    """Return `{option: section}` of one role, those of training first, named as the data sets name them.
+
+    With `forget` those of earlier requests as well.
+    """
     train, option = opt['datasets']['train'], 'datasets: train'
     if role == 'forget':
-        found = {f'{option}: forget': train['forget']}
+        found, roles = {f'{option}: forget': train['forget']}, FORGOTTEN_ROLES
     else:
         found = {f'{option}: retain: {name}': section for name, section in (train.get('retain') or {}).items()}
+        roles = (role,)
     sets = [section for key, section in opt['datasets'].items() if key.split('_')[0] == 'val']
-    return found | {f'datasets: {section["name"]}': section for section in sets if section['role'] == role}
+    return found | {f'datasets: {section["name"]}': section for section in sets if section['role'] in roles}
 
 
 def _roots(section):

@@ -11,19 +11,19 @@ tb_writers = []
 
 
 class _TorchWithAtomicSave:
-    """Everything of torch, except that `save` is atomic and remembers whether it failed."""
+    """Everything of torch, except that `save` is atomic, adds what stands beside, and remembers whether it failed."""
 
     def __init__(self):
         from basicsr_unlearn.atomic import atomic_save
 
-        self._save, self.error = atomic_save, None
+        self._save, self.error, self.beside = atomic_save, None, {}
 
     def __getattr__(self, name):
         return getattr(torch, name)
 
     def save(self, content, path):
         try:
-            self._save(content, path)
+            self._save({**content, **self.beside}, path)
             self.error = None
         except Exception as error:
             self.error = error
@@ -32,16 +32,17 @@ class _TorchWithAtomicSave:
 
 @shim('save_network', 'basicsr.models.base_model:BaseModel')
 @shim('save_training_state', 'basicsr.models.base_model:BaseModel')
-def _save(original, *args, **kwargs):
+def _save(original, self, *args, **kwargs):
     """A failed save was a warning, "Just ignore it.", and exit status 0; a killed save left half a file.
 
-    BasicSR still tries three times; the error of the last attempt is raised where it would go on.
+    BasicSR still tries three times; the error of the last attempt is raised where it would go on. It knows nothing to
+    save with the weights: what a model has as `beside_weights`, a dictionary, goes into the file as well.
     """
     from basicsr.models import base_model
 
     base_model.torch = _TorchWithAtomicSave() if base_model.torch is torch else base_model.torch
-    base_model.torch.error = None
-    original(*args, **kwargs)
+    base_model.torch.error, base_model.torch.beside = None, getattr(self, 'beside_weights', {})
+    original(self, *args, **kwargs)
     if base_model.torch.error is not None:
         raise base_model.torch.error
 

@@ -2,6 +2,7 @@
 
 from basicsr_unlearn import __version__
 from basicsr_unlearn.report import figures, words
+from basicsr_unlearn.report.chain import chain, notices
 from basicsr_unlearn.report.words import NETS, QUESTIONS, light, number, share
 
 
@@ -15,8 +16,10 @@ def build(audits):
         dict: As `view.build` gives it.
     """
     names = _names(audits)
+    chains = [block for audit, name in zip(audits, names, strict=True) for block in chain(audit, name)]
     sections = {
         'runs': ('The runs', [_table(audits, names)]),
+        **({'chain': ('One request after another', chains)} if chains else {}),
         'depth': ('Depth, quality and cost', _depth(audits, names)),
         'relearning': ('Relearning', _relearning(audits, names)),
         'measures': ('All measures', [_measures(audits, names)]),
@@ -54,6 +57,7 @@ def _notices(audits, names):
     without = [name for audit, name in zip(audits, names, strict=True) if not audit['nets']]
     if without:
         found.append(f'Not audited: {", ".join(without)}.')
+    found += [f'{name}: {said}' for audit, name in zip(audits, names, strict=True) for said in notices(audit)]
     return found
 
 

@@ -1,5 +1,6 @@
 """A finished run without an audit: its summary in the shape of an audit in which every audit is missing."""
 
+from basicsr_unlearn.option_tables import FORGOTTEN_ROLES
 from basicsr_unlearn.report.words import QUESTIONS
 
 AUDITS = ('behaviour', 'relearning', 'hidden', 'membership', 'reconstruction', 'robustness', 'confusion', 'shadows')
@@ -34,8 +35,8 @@ def from_summary(summary, name):
 
 
 def _question(key, text, summary):
-    role = {'forgotten': 'forget', 'kept': 'retain'}.get(key)
-    shown = [(entry['name'], entry['psnr']) for entry in summary['sets'] if entry['role'] == role]
+    roles = {'forgotten': FORGOTTEN_ROLES, 'kept': ('retain',)}.get(key, ())
+    shown = [(entry['name'], entry['psnr']) for entry in summary['sets'] if entry['role'] in roles]
     measures = [_measure(f'PSNR of {name}', 'dB', psnr, 2) for name, psnr in shown]
     found = [f'{name} {psnr["original"]:.2f} dB before, {psnr["unlearned"]:.2f} after' for name, psnr in shown]
     if key == 'price':

@@ -1,7 +1,9 @@
 """The page of one audit, as parts that HTML, Markdown and JSON share."""
 
 from basicsr_unlearn import __version__
+from basicsr_unlearn.option_tables import FORGOTTEN_ROLES
 from basicsr_unlearn.report import figures, membership, record, words
+from basicsr_unlearn.report.chain import chain, notices
 from basicsr_unlearn.report.details import details
 from basicsr_unlearn.report.words import LIGHTS, NETS, QUESTIONS, light, number
 
@@ -55,7 +57,7 @@ def build(audit):
         'notices': _notices(audit),
         'cards': [_card(question) for question in audit['questions']],
         'sections': [
-            _section('sets', 'What the networks make of it', [_sets(audit['sets']), *_gallery(audit)]),
+            _section('sets', 'What the networks make of it', [_sets(audit['sets']), *chain(audit), *_gallery(audit)]),
             *(_question(question, audit) for question in audit['questions']),
             _section('record', 'Record for the data-protection officer', record.blocks(audit)),
             _section('terms', 'How to read this page', [words.facts(TERMS)]),
@@ -86,6 +88,7 @@ def _notices(audit):
     found, nets = [], audit['nets']
     if audit['record'].get('kept_iteration') == 0:
         found.append("The weights left behind are the original's: nothing was forgotten.")
+    found += notices(audit)
     if not nets:
         found.append(f'{audit["name"]} has not been audited: `basicsr audit -opt FILE`, with FILE naming it, does it.')
     elif 'oracle' not in nets:
@@ -181,6 +184,6 @@ def _gallery(audit):
     ]
     if not items:
         return [words.missing('Pictures', 'There are none.')]
-    shown = any(entry['role'] == 'forget' for entry in audit['pictures'])
+    shown = any(entry['role'] in FORGOTTEN_ROLES for entry in audit['pictures'])
     note = '' if shown else 'No picture of a forget set is shown: the audit holds none.'
     return [{'kind': 'gallery', 'title': 'Pictures', 'shown': items, 'note': note}]
