@@ -24,8 +24,8 @@ from basicsr_unlearn.bench import leaderboard as leaderboard_file
 from basicsr_unlearn.bench import short_oracle
 from basicsr_unlearn.bench.course import Course
 from basicsr_unlearn.bench.options import Bench
+from basicsr_unlearn.bench.relearning import RelearnTable
 from basicsr_unlearn.bench.settings import Goals
-from basicsr_unlearn.bench.table import Table
 from basicsr_unlearn.checkpoint import fingerprint
 from basicsr_unlearn.cli import main
 from basicsr_unlearn.errors import InputError
@@ -91,7 +91,7 @@ def bench_file(tmp_path, monkeypatch, options, pairs):
         'seeds': [0, 1],
         'finalists': 1,
         'crop': 32,
-        'rows': {'NegGrad': {}, 'Identity': {'set': {'train:method': {'type': 'IdentityTarget'}}}},
+        'rows': {'NegGrad': {'note': 'the floor'}, 'Identity': {'set': {'train:method': {'type': 'IdentityTarget'}}}},
         'screening': {'images': 2, 'steps': 2},
         'full': {'images': None, 'lrs': [1e-4, 1e-3], 'scopes': ['all', 'output'], 'seeds': [0], 'steps': 3},
         'attack': {'data': attack, 'batch_size': 2},
@@ -217,7 +217,11 @@ def test_the_course_keeps_the_best_trial_and_the_best_rows(bench_file):
     final = json.loads(open('bench/tiny_bench/leaderboard.json').read())['tables']['final']['rows']
     assert [entry['row'] for entry in final] == ['Identity'] and final[0]['forget_psnr'] == pytest.approx(15.2)
     assert final[0]['cost_share'] == pytest.approx(0.01)
-    assert '[{"train:optim_g:lr": 0.0001}' in open('bench/tiny_bench/leaderboard.md').read()
+    written = open('bench/tiny_bench/leaderboard.md').read()
+    assert '[{"train:optim_g:lr": 0.0001}' in written and '- NegGrad: the floor\n' in written
+
+
+NOWHERE = {'dataroot_gt': '/nowhere', 'degradation': {'type': 'rain'}}
 
 
 @pytest.mark.parametrize(
@@ -244,6 +248,10 @@ def test_the_course_keeps_the_best_trial_and_the_best_rows(bench_file):
         ({'seeds': []}, 'seeds: [] must be a list of whole numbers'),
         ({'rows': {'A': {}, 'B': {'set': {'network_g:dimm': 3}}}}, 'rows: B: network_g: dimm is an unknown key'),
         ({'rows': {'A': {'set': {'train:method': {'type': 'FineTune'}}}}}, 'stands still'),
+        (
+            {'rows': {'A': {'set': {'train:method': {'type': 'CovarianceNavigation', 'proxies': NOWHERE}}}}},
+            'rows: A: train: method: proxies: images: dataroot_gt: /nowhere: no such folder',
+        ),
     ],
 )
 def test_bad_input_creates_nothing(bench_file, tmp_path, capfd, change, words):
@@ -351,9 +359,9 @@ def test_checkpoints_with_several_sets_of_weights_are_read_as_the_base_says(benc
     tree['path'].update(pretrain_network_g=str(tmp_path / 'both.pth'), param_key_g='params_ema')
     base.write_text(yaml.safe_dump(tree))
     course = Course(Bench(str(bench_file)), Answers({}, {}))
-    net = subjects.load(course._looking_job('original', 'val', 1))
+    net = subjects.load(course.looking_job('original', 'val', 1))
     assert all(torch.equal(value, weights[key]) for key, value in net.state_dict().items())
-    assert course._looking_job('oracle', 'val', 1)['param_key'] == 'params'
+    assert course.looking_job('oracle', 'val', 1)['param_key'] == 'params'
 
 
 def test_gaps_of_both_signs_do_not_cancel():
@@ -364,12 +372,12 @@ def test_gaps_of_both_signs_do_not_cancel():
         }
         for net, value in {'original': 20, 'oracle': 15, 'a': 18, 'b': 12}.items()
     }
-    table = Table(Goals(), {(net, None): sets for net, sets in measured.items()})
+    table = RelearnTable(Goals(), {(net, None): sets for net, sets in measured.items()})
     run = {'cost': 1, 'seconds': 1, 'memory': 1, 'cost_share': 0.1, 'stopped_by': 'x', 'kept_iteration': 0}
     row = table.row('A', ['a', 'b'], [run, {**run, 'kept_iteration': 3}])
     assert (row['forget_gap'], row['distance'], row['unchanged']) == (0, 3, 1)
     assert row['shortfall'] == pytest.approx(3 - 0.2)
-    cells = leaderboard_file._cells({'references': [], 'rows': [{**row, 'budget': 0.05}]})[1]
+    cells = leaderboard_file._cells({'references': [], 'rows': [{**row, 'budget': 0.05}]}, 'degradation')[1]
     assert cells[0] == 'A (over budget, 1 of 2 unchanged)' and cells[-1] == 'x'
 
 

@@ -3,11 +3,12 @@
 from contextlib import contextmanager
 from os import path as osp
 
-from basicsr_unlearn.audits.behaviour import behaviour, psnr
+from basicsr_unlearn.audits.behaviour import behaviour
+from basicsr_unlearn.audits.membership import restore_pairs
 from basicsr_unlearn.audits.probe import probe
 from basicsr_unlearn.audits.robustness import robustness
 from basicsr_unlearn.audits.similarity import similarity
-from basicsr_unlearn.audits.subjects import Crops, SourcePairs, answer, attack, device, load, open_set, pairs_of
+from basicsr_unlearn.audits.subjects import SourcePairs, attack, load, open_set, pairs_of
 from basicsr_unlearn.audits.swap import swap
 from basicsr_unlearn.checkpoint import fingerprint
 from basicsr_unlearn.data.pairing import stem_of
@@ -70,22 +71,6 @@ def patch(image, size):
         )
     top, left = (height - size) // 2, (width - size) // 2
     return image[..., top : top + size, left : left + size]
-
-
-def restore_pairs(job):
-    """Measure how well a network restores pairs of sources.
-
-    Returns:
-        dict: For each of `job['sources']` a list of PSNR in dB, a number for each pair.
-    """
-    net, tiles, found = load(job) if job['weights'] else None, tile_options(job['opt']), {}
-    for name, section in job['sources'].items():
-        found[name] = []
-        pairs = SourcePairs(name, section, None, job['size'] if 'scenes' in section else None, job['seed'])
-        for item in Crops(pairs, job['images'], job['crop']):
-            lq, gt = (item[key].unsqueeze(0).to(device()) for key in ('lq', 'gt'))
-            found[name].append(psnr(lq if net is None else answer(net, lq, tiles), gt))
-    return found
 
 
 def harden(job):

@@ -1,19 +1,16 @@
 """The record of a removal: what was to be forgotten, by what, when, and what is left; hashes and counts, no names."""
 
-import hashlib
 import platform
 from os import path as osp
 
 import torch
 import yaml
-from tqdm import tqdm
 
 from basicsr.version import __version__ as basicsr_version
 from basicsr_unlearn import __version__, checkpoint, leftovers, option_file
-from basicsr_unlearn.data.lmdb_files import read_lmdb
-from basicsr_unlearn.data.sources import build_source, image_files
+from basicsr_unlearn.data.digests import forgotten
 
-SECRET = ('dataroot_', 'file_list', 'meta_info_file')  # keys of the forget set whose values say where it is
+SECRET = ('dataroot_', 'file_list', 'meta_info_file', 'glob', 'regions')  # keys that say where the forget set is
 
 
 def collect(subject, nets):
@@ -40,38 +37,6 @@ def collect(subject, nets):
         **{key: summary.get(key) for key in ('cost', 'cost_share', 'iterations', 'kept_iteration', 'stopped_by')},
         'leftovers': _leftovers(subject),
     }
-
-
-def forgotten(section):
-    """Return what a forget set is: `{pairs, files, sha256, hashes, what}`.
-
-    `hashes` holds for each pair the sha256 of the contents of its files, ascending; `sha256` is that of all of them.
-    Drawn scenes have no files: `hashes` is empty, and `sha256` that of the section.
-    """
-    source = build_source('datasets: train: forget', section)
-    files = image_files(source)
-    if not files:
-        digest = hashlib.sha256(yaml.safe_dump(section).encode()).hexdigest()
-        return {'pairs': len(source), 'files': 0, 'sha256': digest, 'hashes': [], 'what': 'drawn scenes'}
-    lmdbs = source.read_image.lmdbs
-    kinds = ('lq', 'gt')[-len(files[0]) :]
-    hashes = []
-    for paths in tqdm(files, 'hashing the forget set', unit='pair', leave=False, delay=2):
-        digest = hashlib.sha256()
-        for kind, path in zip(kinds, paths, strict=True):
-            digest.update(hashlib.sha256(_content(path, lmdbs and lmdbs[kind])).digest())
-        hashes.append(digest.hexdigest())
-    hashes.sort()
-    whole = hashlib.sha256('\n'.join(hashes).encode()).hexdigest()
-    number = len({path for paths in files for path in paths})
-    return {'pairs': len(files), 'files': number, 'sha256': whole, 'hashes': hashes, 'what': 'files'}
-
-
-def _content(path, lmdb):
-    if lmdb:
-        return bytes(read_lmdb(lmdb, path))
-    with open(path, 'rb') as file:
-        return file.read()
 
 
 def options_text(opt):

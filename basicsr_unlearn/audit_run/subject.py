@@ -158,7 +158,7 @@ class Subject:
     def _data(self):
         """Return the sources of the section `audit` as training sets, which is how their images are checked."""
         train, found = self.opt['datasets']['train'], {}
-        loader = {key: value for key, value in train.items() if key not in ('forget', 'retain')}
+        loader = {key: value for key, value in train.items() if key not in ('forget', 'retain', 'heldout')}
         for key in ('public', 'heldout'):
             section, option = getattr(self.options, key), f'audit: {key}'
             if section is not None:

@@ -4,7 +4,10 @@ from functools import partial
 
 import numpy as np
 
+from basicsr_unlearn.audits.behaviour import psnr
 from basicsr_unlearn.audits.roc import auc, bootstrap, roc, thin, tpr_at
+from basicsr_unlearn.audits.subjects import Crops, SourcePairs, answer, device, load
+from basicsr_unlearn.options import tile_options
 
 LEAST = {0.01: 100, 0.001: 1000}  # non-members without which such a false positive rate cannot be seen
 
@@ -52,3 +55,23 @@ def _tpr(members, non_members, rate):
 
 def _gap(members, non_members):
     return float(np.mean(members) - np.mean(non_members))
+
+
+def restore_pairs(job):
+    """Measure how well a network restores pairs of sources; a job of audits and benchmarks.
+
+    Args:
+        job (dict): `sources` (`{name: section}`), `images` of each at most, `size` of drawn scenes and `crop` of all in
+            pixels, `seed`, and the network as `subjects.load` takes it; `weights: ~`: the degraded picture itself.
+
+    Returns:
+        dict: For each of `job['sources']` a list of PSNR in dB, a number for each pair.
+    """
+    net, tiles, found = load(job) if job['weights'] else None, tile_options(job['opt']), {}
+    for name, section in job['sources'].items():
+        found[name] = []
+        pairs = SourcePairs(name, section, None, job['size'] if 'scenes' in section else None, job['seed'])
+        for item in Crops(pairs, job['images'], job['crop']):
+            lq, gt = (item[key].unsqueeze(0).to(device()) for key in ('lq', 'gt'))
+            found[name].append(psnr(lq if net is None else answer(net, lq, tiles), gt))
+    return found

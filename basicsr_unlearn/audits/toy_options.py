@@ -3,16 +3,17 @@
 from copy import deepcopy
 
 from basicsr_unlearn.audits.toy import BATCH, NET, SIZE
+from basicsr_unlearn.methods import method_options
 
 
 def adapt(tree, iterations, seed, level):
     """Return a user's option tree for the toy; `toy_unlearn` fills names and files in.
 
     Kept: `train: method`, `optim_g`, `stop`, kind and number of the retain sources, their weights and targets, the
-    batch size up to 8. Changed: network and data are the toy's, without augmentation; a run of more than `iterations`
-    is cut to them, its schedule with it; no limit of cost; float32 on one core. For `task: source` and `instance` the
-    forget level, and for any task a bound of AscentLoss that is a number, are those of the toy (`level`): the user's
-    belong to the user's images.
+    batch size up to 8, the degradations of proxies. Changed: network, data and proxies are the toy's, without
+    augmentation; a run of more than `iterations` is cut to them, its schedule with it; no limit of cost; float32 on one
+    core. For `task: source` and `instance` the forget level, and for any task a bound of AscentLoss that is a number,
+    are those of the toy (`level`): the user's belong to the user's images.
 
     Args:
         tree (dict): Of an unlearning run. Never changed.
@@ -57,14 +58,23 @@ def _train(user, iterations, level):
     train = {key: deepcopy(value) for key, value in user.items() if key not in ('amp', 'compile', 'oracle_cost')}
     train['stop'] = {**(train.get('stop') or {}), 'max_cost_share': None}
     method = train['method']
-    if method.get('task', 'degradation') != 'degradation' and train['stop'].get('forget_psnr_below') is not None:
-        train['stop']['forget_psnr_below'] = level['psnr']
+    if method.get('task', 'degradation') != 'degradation' and train['stop'].get('forget_psnr_below', 0) is not None:
+        train['stop']['forget_psnr_below'] = level['psnr']  # toys have no held-out pairs
     for section in (method, method.get('host') or {}):
+        if section.get('proxies'):
+            section['proxies'] = {name: _proxy(source) for name, source in method_options(section).proxies.items()}
+        if section.get('forget_target') in ('region', 'reference'):  # toys have neither: as the task says
+            del section['forget_target']
         loss = section.get('forget_opt') or {}
         if isinstance(loss.get('bound'), (int, float)):
             loss['bound'] = level['mse' if loss.get('criterion') == 'MSE' else 'l1']
     _shorten(train, iterations)
     return train
+
+
+def _proxy(source):
+    degradation = source.get('degradation') or {'type': 'gaussian_noise', 'sigma': 25}
+    return {'scenes': 100, 'cache': True, 'weight': source.get('weight', 1), 'degradation': degradation}
 
 
 def _shorten(train, iterations):

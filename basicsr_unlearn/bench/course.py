@@ -1,17 +1,28 @@
-"""The course of a benchmark: tune every row on val, screen all rows on test, attack the best ones in full."""
+"""The course of a benchmark: tune every row on val, screen all rows on test, attack the best ones in full.
+
+The attack is that of the task: relearning of a degradation (relearning.py), membership of single pairs (pairs.py).
+"""
+
+import inspect
+from os import path as osp
 
 from basicsr.data import build_dataset
-from basicsr_unlearn import checkpoint
+from basicsr_unlearn import checkpoint, unlearn_job
 from basicsr_unlearn.audits import subjects
-from basicsr_unlearn.audits.relearn import LOOKS
-from basicsr_unlearn.bench import leaderboard, short_oracle
-from basicsr_unlearn.bench.options import Bench, run_name
-from basicsr_unlearn.bench.table import Table
+from basicsr_unlearn.audits.membership import restore_pairs
+from basicsr_unlearn.bench import leaderboard, pairs, relearning, short_oracle
+from basicsr_unlearn.bench.options import Bench
+from basicsr_unlearn.bench.settings import run_name
+from basicsr_unlearn.methods import method_class
 from basicsr_unlearn.pool import Pool
 from basicsr_unlearn.run_tree import complete
-from basicsr_unlearn.unlearn_job import unlearn
 
-KINDS = {'unlearn': unlearn, 'measure': subjects.measure, 'attack': subjects.attack}
+KINDS = {
+    'unlearn': unlearn_job.unlearn,
+    'measure': subjects.measure,
+    'attack': subjects.attack,
+    'restore_pairs': restore_pairs,
+}
 
 
 def run(path, workers=None, plan_only=False, make_oracle=None):
@@ -55,6 +66,10 @@ class Course:
         self.opt = complete(bench.tree(bench.rows[0], 0, self.options.seeds[0]))
         self.runs = {}  # {(row, trial, seed): what the run gave}
         self.chosen = {row: 0 for row in bench.rows}  # trial
+        single = bench.membership is not None
+        self.attacks, self.table = (
+            (pairs.attacks, pairs.PairTable) if single else (relearning.attacks, relearning.RelearnTable)
+        )
 
     def tune(self):
         """Run every trial with the first seed and choose the best of each row, by the screening attack on val."""
@@ -117,19 +132,21 @@ class Course:
         tree = self.bench.tree(row, trial, seed)
         cost = self.bench.oracle_cost * tree['train']['stop']['max_cost_share']
         folder = self.bench.absolute_folder
-        return {'kind': 'unlearn', 'key': f'unlearn-{tree["name"]}', 'tree': tree, 'folder': folder, 'cost': cost}
+        job = {'kind': 'unlearn', 'key': f'unlearn-{tree["name"]}', 'tree': tree, 'folder': folder, 'cost': cost}
+        code = inspect.getsourcefile(method_class(tree['train']['method']))
+        return job if code.startswith(osp.dirname(unlearn_job.__file__)) else {**job, 'code': code}
 
     def _look(self, nets, split, stage, title):
         """Measure and attack networks; return the Table of it."""
         jobs = {}
         for net in nets:
             jobs[net, None] = self._measure_job(net, split, stage)
-            for attack in stage.attacks():
-                jobs[net, attack] = self._attack_job(net, split, stage, *attack)
-        results = self.pool.run(list(jobs.values()), title)
-        return Table(self.bench.goals, {key: results[job['key']] for key, job in jobs.items()})
+            jobs.update({(net, attack): job for attack, job in self.attacks(self, net, split, stage).items()})
+        results = self.pool.run(list({job['key']: job for job in jobs.values()}.values()), title)
+        return self.table(self.bench.goals, {key: results[job['key']] for key, job in jobs.items()})
 
-    def _looking_job(self, net, split, images):
+    def looking_job(self, net, split, images):
+        """Return what every job has that looks at a network: options, sets, pixels, weights."""
         weights, sets = self._weights_of(net), self.options.sets[split]
         opt = {key: self.opt[key] for key in ('network_g', 'scale', 'rank', 'world_size', 'val')}
         train = {key: self.opt['datasets']['train'].get(key) for key in ('gt_size', 'use_hflip', 'use_rot')}
@@ -144,29 +161,11 @@ class Course:
         return next(result['weights'] for key, result in self.runs.items() if run_name(*key) == net)
 
     def _measure_job(self, net, split, stage):
-        job = self._looking_job(net, split, stage.images)
+        job = self.looking_job(net, split, stage.images)
         key = f'measure-{net}-{split}-{stage.images or "all"}'
-        return {**job, 'kind': 'measure', 'key': key, 'cost': self._pass(split, stage.images)}
+        return {**job, 'kind': 'measure', 'key': key, 'cost': self.cost_of_sets(split, stage.images)}
 
-    def _attack_job(self, net, split, stage, lr, scope, seed):
-        job, own = self._looking_job(net, split, stage.attack_images), self.bench.attack
-        key = f'attack-{net}-{split}-{stage.attack_images or "all"}-{lr:g}-{scope}-s{seed}-{stage.steps}'
-        looks = len([look for look in LOOKS if look < stage.steps]) + 1
-        cost = 3 * own.batch_size * stage.steps + looks * self._pass(split, stage.attack_images, 'forget')
-        return {
-            **job,
-            'kind': 'attack',
-            'key': key,
-            'cost': cost,
-            'lr': lr,
-            'scope': own.scopes[scope],
-            'seed': seed,
-            'steps': stage.steps,
-            'data': own.data,
-            'batch_size': own.batch_size,
-        }
-
-    def _pass(self, split, images, role=None):
+    def cost_of_sets(self, split, images, role=None):
         """Return the cost of one look at a split, in image-forward-equivalents."""
         patches = (self.options.crop / self.opt['datasets']['train']['gt_size']) ** 2
         sections = [s for s in self.options.sets[split].values() if role in (None, s['role'])]
@@ -195,14 +194,18 @@ class Course:
             f'{rows} rows, {trials} trials each, tried alike: {unlearned * second:.1f} h at most',
             f'tuning on val: {tuning * second:.1f} h',
             f'screening on test: {screening * second:.1f} h',
-            f'{options.finalists} finalists, {len(options.seeds)} seeds, {len(bench.full.attacks())} attacks of '
-            f'{bench.full.steps} steps on each net: {(final + more) * second:.1f} h',
+            f'{options.finalists} finalists, {len(options.seeds)} seeds, {self._words(bench.full)}: '
+            f'{(final + more) * second:.1f} h',
         ]
         lines = [f'Plan of {bench.folder} with {self.pool.workers} processes:', *(f'  {part}' for part in parts)]
         total = (unlearned + more + tuning + screening + final) * second
         return '\n'.join([*lines, f'  about {total:.1f} h in all, less what is done already.', bench.claims()])
 
+    def _words(self, stage):
+        if self.bench.membership is not None:
+            return 'the membership attack on each net'
+        return f'{len(stage.attacks())} attacks of {stage.steps} steps on each net'
+
     def _cost_of_look(self, split, stage):
-        net = next(iter(self.weights))
-        attack = self._attack_job(net, split, stage, *stage.attacks()[0])['cost']
-        return self._pass(split, stage.images) + len(stage.attacks()) * attack
+        attacks = self.attacks(self, next(iter(self.weights)), split, stage)
+        return self.cost_of_sets(split, stage.images) + sum(job['cost'] for job in attacks.values())

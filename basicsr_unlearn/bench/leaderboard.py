@@ -9,19 +9,38 @@ from basicsr_unlearn import __version__
 from basicsr_unlearn.atomic import atomic_write
 from basicsr_unlearn.models.summary import markdown_table
 
-COLUMNS = {
-    'forget': 'forget_psnr',
-    'SSIM': 'forget_ssim',
-    'to oracle': 'forget_gap',
-    'retained': 'retained',
-    'ret. to oracle': 'retained_to_oracle',
-    'relearn E': 'relearn_excess',
-    'cost': 'cost_share',
-    'seconds': 'seconds',
-    'MiB': 'memory',
-    'missed by': 'shortfall',
+COMMON = {'cost': 'cost_share', 'seconds': 'seconds', 'MiB': 'memory', 'missed by': 'shortfall'}
+COLUMNS = {  # of a benchmark of a degradation, and of one of single pairs
+    'degradation': {
+        'forget': 'forget_psnr',
+        'SSIM': 'forget_ssim',
+        'to oracle': 'forget_gap',
+        'retained': 'retained',
+        'ret. to oracle': 'retained_to_oracle',
+        'relearn E': 'relearn_excess',
+        **COMMON,
+    },
+    'instance': {
+        'AUC': 'auc',
+        '95 %': 'auc_interval',
+        'TPR at 1 %': 'tpr_1',
+        'gap': 'gap',
+        'gap, 95 %': 'gap_interval',
+        'members': 'members',
+        'others': 'others',
+        'retained': 'retained',
+        **COMMON,
+    },
 }
-FORMS = {'SSIM': '.3f', 'cost': '.2%', 'seconds': '.0f', 'MiB': '.0f', 'forget': '.2f', 'relearn E': '.2f'}
+FORMS = {
+    'SSIM': '.3f',
+    'AUC': '.3f',
+    '95 %': '.3f',
+    'TPR at 1 %': '.3f',
+    'cost': '.2%',
+    **dict.fromkeys(('seconds', 'MiB'), '.0f'),
+    **dict.fromkeys(('forget', 'relearn E', 'members', 'others', 'kept'), '.2f'),
+}
 
 
 def write(bench, tables):
@@ -35,9 +54,11 @@ def write(bench, tables):
     content = {
         'version': __version__,
         'name': bench.options.name,
+        'task': 'instance' if bench.membership else 'degradation',
         'goals': vars(bench.goals),
         'claims': bench.claims(),
         'search': bench.searches,
+        'notes': {name: row['note'] for name, row in bench.options.rows.items() if row.get('note')},
         'stages': {'screening': vars(bench.screening), 'full': vars(bench.full)},
         'crop': bench.options.crop,
         'oracle_cost': bench.oracle_cost,
@@ -45,7 +66,7 @@ def write(bench, tables):
     }
     atomic_write(json.dumps(content, indent=1) + '\n', f'{stem}.json')
     atomic_write(to_markdown(content), f'{stem}.md')
-    atomic_write(to_csv(tables), f'{stem}.csv')
+    atomic_write(to_csv(tables, content['task']), f'{stem}.csv')
     try:
         from basicsr_unlearn.bench import plot
     except ImportError:
@@ -59,29 +80,41 @@ def to_markdown(content):
     lines = [f'# {content["name"]}', '']
     for title, table in reversed(content['tables'].items()):
         stage = content['stages']['full' if title == 'final' else 'screening']
-        images = stage['images'] or 'all'
-        lines += [f'## {title.capitalize()}', '', *markdown_table(_cells(table)), '']
-        lines += [
-            f'{images} test crops of {content["crop"]} pixels for each set; {stage["steps"]} steps of relearning, '
-            f'followed on {stage["attack_images"] or "all"}.',
-            '',
-        ]
-        lines += _attacks(table)
+        lines += [f'## {title.capitalize()}', '', *markdown_table(_cells(table, content['task'])), '']
+        lines += [f'{stage["images"] or "All"} test crops of {content["crop"]} pixels for each set.', '']
+        if table['attacks']:
+            lines[-2] += f' {stage["steps"]} steps of relearning, followed on {stage["attack_images"] or "all"}.'
+            lines += _attacks(table)
+    notes = [f'- {row}: {note}' for row, note in content['notes'].items()]
+    lines += [*notes, ''] if notes else []
+    lines += [_legend(content), content['claims'], *_search(content['search'])]
+    return '\n'.join(lines) + '\n'
+
+
+def _legend(content):
+    """Explain the columns."""
     goals = content['goals']
-    lines += [
+    if content['task'] == 'instance':
+        return (
+            'AUC and TPR at 1 % FPR of the membership attack, members being the forget set, others held-out pairs of '
+            'the same kind; scores are PSNR less the difficulty of a pair, `gap` their difference, with bootstrap '
+            'intervals of 95 %. PSNR in dB. `retained`: worst retained set against the original; then all sets one by '
+            'one. `cost`: share of the training of the oracle. `missed by`: dB by which the goals (gap within '
+            f'{goals["gap"]} of the oracle, AUC within {goals["auc"]}, each hundredth beyond it 0.1 dB, loss '
+            f'{goals["retained_loss"]}) are missed in all. `unchanged`: the original was kept.'
+        )
+    return (
         'PSNR in dB. `to oracle`: of the forget sets. `retained`: worst retained task against the original; `ret. to '
         'oracle`: against the oracle. `relearn E`: mean lead over the oracle while both relearn the forgotten, worst '
         'attack. `cost`: share of the training of the oracle. `missed by`: dB by which the goals (gap '
         f'{goals["forget_gap"]}, loss {goals["retained_loss"]}, E {goals["relearn_excess"]}) are missed in all. '
-        '`unchanged`: no state on the way met the forget level within the retain budget, and the original was kept.',
-        content['claims'],
-        *_search(content['search']),
-    ]
-    return '\n'.join(lines) + '\n'
+        '`unchanged`: no state on the way met the forget level within the retain budget, and the original was kept.'
+    )
 
 
-def _cells(table):
-    rows = [('row', 'seeds', 'retain data', *COLUMNS, 'ended by')]
+def _cells(table, task):
+    sets = list(table['references'][0]['sets']) if task == 'instance' else []
+    rows = [('row', 'seeds', 'retain data', *COLUMNS[task], *sets, 'ended by')]
     for entry in [*table['references'], *table['rows']]:
         retain = {None: '', True: 'yes', False: 'no'}[entry.get('retain_data')]
         rows.append(
@@ -89,7 +122,8 @@ def _cells(table):
                 entry['row'],
                 str(entry['seeds']),
                 retain,
-                *(_cell(name, entry[key]) for name, key in COLUMNS.items()),
+                *(_cell(name, entry[key]) for name, key in COLUMNS[task].items()),
+                *(f'{entry["sets"][name]["psnr"]:.2f}' for name in sets),
                 ', '.join(entry['stopped_by']),
             )
         )
@@ -105,6 +139,8 @@ def _cells(table):
 
 
 def _cell(name, value):
+    if isinstance(value, (list, tuple)):
+        return f'[{", ".join(_cell(name, end) for end in value)}]'
     return 'n/a' if value is None else format(value, FORMS.get(name, '+.2f'))
 
 
@@ -133,10 +169,10 @@ def _search(searches):
     return [f'Tried on val, and the best kept: {", ".join(rows)}: {found}.' for found, rows in tried.items()]
 
 
-def to_csv(tables):
+def to_csv(tables, task):
     """Return all rows of all stages as CSV."""
     out = io.StringIO()
-    names = ['stage', 'row', 'seeds', 'retain_data', *COLUMNS.values(), 'worst_retained', 'worst_attack']
+    names = ['stage', 'row', 'seeds', 'retain_data', *COLUMNS[task].values(), 'worst_retained', 'worst_attack']
     writer = csv.DictWriter(out, names, extrasaction='ignore', lineterminator='\n')
     writer.writeheader()
     for stage, table in tables.items():

@@ -1,21 +1,16 @@
 """The option file of a benchmark, read and checked."""
 
-import json
-import re
 from copy import deepcopy
 from os import path as osp
 
-from basicsr_unlearn import manifest, option_file, option_tree, preflight, preflight_network, recipes
+from basicsr_unlearn import manifest, option_file, recipes
 from basicsr_unlearn.bench import short_oracle
-from basicsr_unlearn.bench.settings import AttackData, BenchOptions, Goals, Stage
-from basicsr_unlearn.checkpoint import load_into
-from basicsr_unlearn.data.sources import build_source
+from basicsr_unlearn.bench.checks import check
+from basicsr_unlearn.bench.settings import AttackData, BenchOptions, Goals, MembershipData, PairGoals, Stage, run_name
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.methods import method_class
-from basicsr_unlearn.network import build_network_g
-from basicsr_unlearn.option_tables import ROLES
-from basicsr_unlearn.options import check_choice, check_keys, check_name, expand_paths, from_section
-from basicsr_unlearn.run_tree import absolute, complete
+from basicsr_unlearn.options import check_keys, check_name, expand_paths, from_section, task_of
+from basicsr_unlearn.run_tree import absolute
 
 CLAIMS = {
     'full': 'Oracle: the recipe of the original without the forget data. Gap and relearn excess are against it.',
@@ -39,7 +34,7 @@ class Bench:
 
     def __init__(self, path):
         tree = option_file.read(path, '-opt')
-        for key in ('name', 'base', 'rows', 'attack', 'sets'):
+        for key in ('name', 'base', 'rows', 'sets'):
             if not tree.get(key):
                 raise InputError(f'-opt {path}: {key}: is missing.')
         expand_paths('-opt', tree)
@@ -49,13 +44,27 @@ class Bench:
         self.folder = osp.join('bench', self.options.name)
         self.absolute_folder = osp.abspath(self.folder)
         self.counts = {}  # images of the sets, counted once
-        self.goals = from_section(Goals, self.options.goals, 'goals')
         self.screening = from_section(Stage, self.options.screening, 'screening')
         self.full = from_section(Stage, self.options.full, 'full')
-        self.attack = from_section(AttackData, self.options.attack, 'attack')
         self.base = self._read_base()
+        single = task_of(self.base) == 'instance'
+        self.goals = from_section(PairGoals if single else Goals, self.options.goals, 'goals')
+        self.attack, self.membership = self._attacker(single)
         self.searches = {name: self._search(name, row) for name, row in self.options.rows.items()}
-        self._check()
+        check(self)
+
+    def _attacker(self, single):
+        """Return AttackData and None, or None and MembershipData for single pairs."""
+        task, given = task_of(self.base), {'attack': self.options.attack, 'membership': self.options.membership}
+        wanted, other = ('membership', 'attack') if single else ('attack', 'membership')
+        if not given[wanted] or given[other]:
+            raise InputError(f'{wanted}: a benchmark of task: {task} needs this section, and no section {other}.')
+        if not single:
+            return from_section(AttackData, given['attack'], 'attack'), None
+        found = from_section(MembershipData, given['membership'], 'membership')
+        if set(found.heldout or {}) != {'val', 'test'}:
+            raise InputError('membership: heldout: must have two sources of pairs, val and test.')
+        return None, found
 
     @property
     def rows(self):
@@ -110,7 +119,7 @@ class Bench:
 
     def _search(self, name, row):
         """Return the trials of a row: assignments `{key: value}`, one for each trial."""
-        check_keys(f'rows: {name}', row, ('preset', 'set', 'search', 'budget'))
+        check_keys(f'rows: {name}', row, ('preset', 'set', 'search', 'budget', 'note'))
         search = row.get('search') or self.options.search or {}
         lengths = {len(values) for values in search.values()}
         if len(lengths) > 1:
@@ -131,72 +140,8 @@ class Bench:
         tree['train']['stop']['max_cost_share'] = share
         return absolute({**tree, 'name': run_name(row, trial, seed), 'manual_seed': seed})
 
-    def _check(self):
-        if not 1 <= self.options.finalists <= len(self.rows):
-            raise InputError(f'finalists: {self.options.finalists} must be 1 to {len(self.rows)}, the number of rows.')
-        names = [run_name(row, 0, 0) for row in self.rows]
-        if len(set(names)) < len(names):
-            raise InputError(f'rows: the names {", ".join(self.rows)} must differ in letters and digits.')
-        for option, stage in (('screening', self.screening), ('full', self.full)):
-            stage.check(option, list(self.attack.scopes))
-        if not self.options.seeds or not all(isinstance(seed, int) for seed in self.options.seeds):
-            raise InputError(f'seeds: {self.options.seeds} must be a list of whole numbers, for example [0, 1, 2].')
-        trials = {len(found) for found in self.searches.values()}
-        if len(trials) > 1:
-            counts = ', '.join(f'{name} {len(found)}' for name, found in self.searches.items())
-            raise InputError(f'rows: every row must have as many trials as the others, not: {counts}.')
-        self._find_oracle()
-        self._check_rows()
-        if self.options.oracle_2:
-            net = build_network_g(self.base['network_g'])
-            load_into(net, self.options.oracle_2, 'oracle_2', *self.how_to_load('oracle_2').values())
-        self._check_sets()
-
-    def _check_sets(self):
-        """Check the sets that are measured and the attacker's data, pixels included."""
-        check_keys('sets', self.options.sets, ('val', 'test'))
-        sections = {}
-        for split in ('val', 'test'):
-            for name, section in (self.options.sets.get(split) or {}).items():
-                option = f'sets: {split}: {name}'
-                if not isinstance(section, dict):
-                    raise InputError(f'{option}: must be a section of keys, not {section!r}.')
-                check_choice(f'{option}: role', section.get('role'), ROLES)
-                check_name(option, name)
-                sections[option] = {**section, 'name': name, 'phase': 'val', 'scale': 1, 'manual_seed': 0}
-            if not any(section['role'] == 'forget' for section in (self.options.sets.get(split) or {}).values()):
-                raise InputError(f'sets: {split}: names no set with role: forget.')
-        data = self.attack.data or {}
-        option_tree.check_source('attack: data', data)
-        build_source('attack: data', data)
-        sections['attack'] = {
-            **complete(self.base)['datasets']['train'],
-            'type': 'MixedPairedDataset',
-            'sources': {'data': data},
-        }
-        for key in ('forget', 'retain'):
-            sections['attack'].pop(key, None)
-        preflight.check_data(sections)
-
-    def _check_rows(self):
-        """Check every run; networks and data that several share are opened once."""
-        seen = set()
-        for row in self.rows:
-            for trial in range(len(self.searches[row])):
-                opt = complete(self.tree(row, trial, self.options.seeds[0]))
-                data = json.dumps(opt['datasets'], sort_keys=True, default=str)
-                net = json.dumps([opt['network_g'], opt['path'], opt['train']['method']], sort_keys=True, default=str)
-                try:
-                    preflight.check_options(opt)
-                    if data not in seen:
-                        preflight.check_data({f'datasets: {key}': part for key, part in opt['datasets'].items()})
-                    if net not in seen:
-                        preflight_network.check_network(opt)
-                except InputError as error:
-                    raise InputError(f'rows: {row}: {error}') from None
-                seen.update((data, net))
-
-    def _find_oracle(self):
+    def find_oracle(self):
+        """Find out what there is to compare with, and what a whole oracle costs."""
         path, train = self.base['path'], self.base['train']
         short = osp.join(self.absolute_folder, 'short_oracle.safetensors')
         recorded = manifest.read_entry(short)
@@ -222,11 +167,6 @@ class Bench:
         sources = tree['datasets']['train'].get('retain') or {}
         own = [source for source in sources.values() if source.get('from') != 'forget']
         return bool(own) and method_class(tree['train']['method']).uses_retain
-
-
-def run_name(row, trial, seed):
-    """Return the name of a run, fit for a file."""
-    return f'{re.sub(r"[^A-Za-z0-9]+", "_", row)}-t{trial}-s{seed}'
 
 
 def assign(tree, key, value, option):

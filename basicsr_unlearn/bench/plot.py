@@ -18,22 +18,35 @@ def draw(content, path):
     """
     table = list(content['tables'].values())[-1]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(14, 5.5), layout='constrained')
-    _scatter(left, table, content['goals'])
-    _curves(right, table)
+    if content['task'] == 'instance':
+        _scatter(left, table, 'auc', content['goals'], 'AUC of the membership attack; area: cost')
+        _roc(right, table)
+    else:
+        _scatter(left, table, 'relearn_excess', content['goals'], 'relearn excess E (dB); area: cost')
+        _curves(right, table)
     figure.savefig(path, dpi=100)
     pyplot.close(figure)
 
 
-def _scatter(axes, table, goals):
-    known = [entry for entry in [*table['references'], *table['rows']] if entry['relearn_excess'] is not None]
+def _scatter(axes, table, key, goals, label):
+    known = [entry for entry in [*table['references'], *table['rows']] if entry[key] is not None]
     for number, entry in enumerate(known):
-        place, share = (entry['retained'], entry['relearn_excess']), entry['cost_share']
+        place, share = (entry['retained'], entry[key]), entry['cost_share']
         colour = COLOURS.get(entry['row'], f'C{number % 10}')
         axes.scatter(*place, s=30 if share is None else 30 + 3000 * share, alpha=0.6, color=colour)
         axes.annotate(entry['row'], place, fontsize=7, xytext=(4, 3 if number % 2 else -8), textcoords='offset points')
-    axes.axhline(goals['relearn_excess'], color='grey', lw=0.8)
+    axes.axhline(goals.get(key, 0.5), color='grey', lw=0.8)  # an AUC of chance
     axes.axvline(-goals['retained_loss'], color='grey', lw=0.8)
-    axes.set(xlabel='worst retained task to the original (dB)', ylabel='relearn excess E (dB); area: cost')
+    axes.set(xlabel='worst retained task to the original (dB)', ylabel=label)
+
+
+def _roc(axes, table):
+    for entry in [*table['references'], *table['rows'][:SHOWN]]:
+        style = {'color': COLOURS[entry['row']], 'lw': 2.5} if entry['row'] in COLOURS else {'lw': 1.2}
+        axes.plot(entry['roc']['fpr'], entry['roc']['tpr'], label=entry['row'], **style)
+    axes.set(xlabel='false positive rate', ylabel='true positive rate', xscale='log', yscale='log', xlim=(3e-3, 1))
+    axes.set_title('membership attack, calibrated by difficulty', fontsize=10)
+    axes.legend(fontsize=7)
 
 
 def _curves(axes, table):

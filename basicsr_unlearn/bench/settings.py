@@ -1,6 +1,7 @@
 """The sections of a benchmark's option file, with their defaults."""
 
 import itertools
+import re
 from dataclasses import dataclass, field
 
 from basicsr_unlearn.errors import InputError
@@ -13,6 +14,24 @@ class Goals:
     forget_gap: float = 0.2  # |forget PSNR - the oracle's|
     retained_loss: float = 0.05  # that the worst retained task may lose against the original
     relearn_excess: float = 0.3  # E of the worst attack
+
+
+@dataclass
+class PairGoals:
+    """When a row of single pairs counts as a success."""
+
+    gap: float = 0.1  # dB: |calibrated lead of members over held-out pairs - the oracle's|
+    auc: float = 0.03  # |calibrated AUC - the oracle's|
+    retained_loss: float = 0.05  # dB that the worst retained set may lose against the original
+
+
+@dataclass
+class MembershipData:
+    """What the attacker of single pairs has."""
+
+    heldout: dict = None  # {val: source, test: source} of pairs like the forget set that were never trained on
+    reference: str = None  # weights that saw neither; ~: the degraded picture says how difficult a pair is
+    images: int = None  # of each kind at most; ~: all
 
 
 @dataclass
@@ -61,9 +80,10 @@ class BenchOptions:
 
     name: str
     base: str  # option file of an unlearning run: network, data, original, oracle
-    rows: dict  # {name: {preset, set, search, budget}}
-    attack: dict
+    rows: dict  # {name: {preset, set, search, budget, note}}
     sets: dict  # {val: {name: section}, test: {name: section}}
+    attack: dict = None  # of a degradation; or
+    membership: dict = None  # of single pairs (task: instance)
     set: dict = field(default_factory=dict)  # {a:b:c: value}, changes of the base
     oracle_2: str = None  # weights of an oracle trained with another seed: the noise floor
     search: dict = None  # {key of the option tree: values}, tried on every row that has no search of its own
@@ -75,3 +95,8 @@ class BenchOptions:
     screening: dict = field(default_factory=dict)
     full: dict = field(default_factory=dict)
     val: dict = field(default_factory=dict)  # over those of the base
+
+
+def run_name(row, trial, seed):
+    """Return the name of a run, fit for a file."""
+    return f'{re.sub(r"[^A-Za-z0-9]+", "_", row)}-t{trial}-s{seed}'

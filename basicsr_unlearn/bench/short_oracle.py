@@ -70,7 +70,7 @@ def tree(bench, share):
     }
     if not sources:
         raise InputError('--make-oracle: the base has no retain data to train on.')
-    loader = {key: value for key, value in train.items() if key not in ('forget', 'retain', 'type')}
+    loader = {key: value for key, value in train.items() if key not in ('forget', 'retain', 'heldout', 'type')}
     iterations = max(1, round(share * bench.oracle_cost / (3 * BATCH)))
     mixed = {**loader, 'type': 'MixedPairedDataset', 'sources': sources, 'batch_size_per_gpu': BATCH}
     schedule = {'type': 'CosineAnnealingRestartLR', 'periods': [iterations], 'restart_weights': [1], 'eta_min': 1e-6}

@@ -1,0 +1,103 @@
+"""The look at a benchmark before it begins: its options, every run, the sets, the attacker's data."""
+
+import json
+
+from basicsr.data import build_dataset
+from basicsr_unlearn import option_tree, preflight, preflight_network
+from basicsr_unlearn.bench.settings import run_name
+from basicsr_unlearn.checkpoint import load_into
+from basicsr_unlearn.data.sources import build_source
+from basicsr_unlearn.data.splits import check_split
+from basicsr_unlearn.errors import InputError
+from basicsr_unlearn.network import build_network_g
+from basicsr_unlearn.option_tables import ROLES
+from basicsr_unlearn.options import check_choice, check_keys, check_name
+from basicsr_unlearn.preflight_images import check_images
+from basicsr_unlearn.run_tree import complete
+
+
+def check(bench):
+    """Check the options of a benchmark, every run of it, the sets that are measured and what the attacker has.
+
+    Raises:
+        InputError: One line that names the option, the value and the remedy.
+    """
+    if not 1 <= bench.options.finalists <= len(bench.rows):
+        raise InputError(f'finalists: {bench.options.finalists} must be 1 to {len(bench.rows)}, the number of rows.')
+    names = [run_name(row, 0, 0) for row in bench.rows]
+    if len(set(names)) < len(names):
+        raise InputError(f'rows: the names {", ".join(bench.rows)} must differ in letters and digits.')
+    for option, stage in (('screening', bench.screening), ('full', bench.full)):
+        stage.check(option, list(bench.attack.scopes) if bench.attack else ['all'])
+    if not bench.options.seeds or not all(isinstance(seed, int) for seed in bench.options.seeds):
+        raise InputError(f'seeds: {bench.options.seeds} must be a list of whole numbers, for example [0, 1, 2].')
+    trials = {len(found) for found in bench.searches.values()}
+    if len(trials) > 1:
+        counts = ', '.join(f'{name} {len(found)}' for name, found in bench.searches.items())
+        raise InputError(f'rows: every row must have as many trials as the others, not: {counts}.')
+    bench.find_oracle()
+    _check_rows(bench)
+    if bench.membership and bench.membership.reference:
+        load_into(build_network_g(bench.base['network_g']), bench.membership.reference, 'membership: reference')
+    if bench.options.oracle_2:
+        net = build_network_g(bench.base['network_g'])
+        load_into(net, bench.options.oracle_2, 'oracle_2', *bench.how_to_load('oracle_2').values())
+    _check_sets(bench)
+
+
+def _check_sets(bench):
+    """Check the sets that are measured and the attacker's data, pixels included."""
+    check_keys('sets', bench.options.sets, ('val', 'test'))
+    sections = {}
+    for split in ('val', 'test'):
+        for name, section in (bench.options.sets.get(split) or {}).items():
+            option = f'sets: {split}: {name}'
+            if not isinstance(section, dict):
+                raise InputError(f'{option}: must be a section of keys, not {section!r}.')
+            check_choice(f'{option}: role', section.get('role'), (*ROLES, 'watched') if bench.membership else ROLES)
+            check_name(option, name)
+            sections[option] = {**section, 'name': name, 'phase': 'val', 'scale': 1, 'manual_seed': 0}
+        needed = 'retain' if bench.membership else 'forget'
+        if not any(section['role'] == needed for section in (bench.options.sets.get(split) or {}).values()):
+            raise InputError(f'sets: {split}: names no set with role: {needed}.')
+    train = complete(bench.base)['datasets']['train']
+    loader = {key: value for key, value in train.items() if key not in ('forget', 'retain', 'heldout')}
+    for option, source in _attacker(bench).items():
+        option_tree.check_source(option, source)
+        build_source(option, source)
+        sections[option] = {**loader, 'type': 'MixedPairedDataset', 'sources': {'data': source}}
+    preflight.check_data(sections)
+
+
+def _attacker(bench):
+    """Return `{option: source}` of the attacker's data; held-out pairs must be no training pairs."""
+    if bench.attack:
+        return {'attack: data': bench.attack.data or {}}
+    found = {f'membership: heldout: {split}': source for split, source in bench.membership.heldout.items()}
+    train = build_dataset(complete(bench.base)['datasets']['train'])
+    known = {'forget': train.forget, 'heldout': train.heldout, **train.retain}
+    known = {f'base: {name}': source for name, source in known.items() if source is not None}
+    for option, section in found.items():
+        check_split({option: build_source(option, section)}, known)
+    return found
+
+
+def _check_rows(bench):
+    """Check every run; networks and data that several share are opened once."""
+    seen = set()
+    for row in bench.rows:
+        for trial in range(len(bench.searches[row])):
+            opt = complete(bench.tree(row, trial, bench.options.seeds[0]))
+            data = json.dumps(opt['datasets'], sort_keys=True, default=str)
+            net = json.dumps([opt['network_g'], opt['path'], opt['train']['method']], sort_keys=True, default=str)
+            try:
+                preflight.check_options(opt)
+                if data not in seen:
+                    preflight.check_data({f'datasets: {key}': part for key, part in opt['datasets'].items()})
+                    preflight.check_parts(opt)
+                if net not in seen:
+                    preflight_network.check_network(opt)
+                    check_images(preflight.check_proxies(opt))
+            except InputError as error:
+                raise InputError(f'rows: {row}: {error}') from None
+            seen.update((data, net))
