@@ -32,15 +32,16 @@ def main():
     parser.add_argument('--to', required=True, help='folder for the weights and manifest.json')
     parser.add_argument('--minutes', type=float, help='what the training took, for the record')
     parser.add_argument('--hardware', help='on what it was trained, for the record')
+    parser.add_argument('--no-history', action='store_true', help='leave out what the network was made to forget')
     args = parser.parse_args()
     opt = prepare(option_file.read(args.opt, '-opt'))
     opt.update(rank=0, world_size=1)
-    weights = checkpoint.load_weights(
-        args.weights or osp.join('experiments', opt['name'], 'models', 'net_g_latest.pth'), '--weights'
-    )
+    trained = args.weights or osp.join('experiments', opt['name'], 'models', 'net_g_latest.pth')
+    weights = checkpoint.load_weights(trained, '--weights')
+    history = [] if args.no_history else checkpoint.read_history(trained, '--weights')
     name = f'{args.name or opt["name"]}.safetensors'
     path = osp.join(args.to, name)
-    digest = checkpoint.save_half(weights, path)
+    digest = checkpoint.save_half(weights, path, history)
 
     net = build_network(opt['network_g'])
     checkpoint.load_into(net, path, '--weights')

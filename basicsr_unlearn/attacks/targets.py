@@ -91,7 +91,7 @@ def degradation_code(net):
     taps = [module.linear_layer for module in modules.values() if type(module).__name__ == 'PromptGenBlock']
     read = lambda features: features.softmax(1)  # noqa: E731
     if not taps:
-        taps, read = [modules[name] for name in LATENTS if name in modules][:1], _mean_and_std
+        taps, read = [modules[name] for name in LATENTS if name in modules][:1], mean_and_std
     if not taps:
         raise InputError(
             f'train: method: target: prompt: {type(net).__name__} has no prompts and none of {", ".join(LATENTS)}. '
@@ -110,11 +110,13 @@ def error(a, b):
     return (a - b).square().flatten(1).mean(1)
 
 
-def psnr(a, b):
-    """Return the PSNR (dB) of each pair of images in [0, 1], (N,)."""
-    return -10 * torch.log10(error(a, b) + 1e-10)
+def psnr(a, b, region=None):
+    """Return the PSNR (dB) of each pair of images in [0, 1], (N,); with `region` (N, 1, H, W) of the pixels in it."""
+    wrong = error(a, b) if region is None else error(a * region, b * region) / region.flatten(1).mean(1)
+    return -10 * torch.log10(wrong + 1e-10)
 
 
-def _mean_and_std(features):
+def mean_and_std(features):
+    """Return mean and standard deviation over space of each channel, (N, 2 C), of features (N, C, H, W)."""
     flat = features.flatten(2)
     return torch.cat([flat.mean(2), (flat.var(2, correction=0) + 1e-8).sqrt()], 1)
