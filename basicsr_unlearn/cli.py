@@ -24,6 +24,7 @@ from basicsr_unlearn.bench import add_command as add_bench
 from basicsr_unlearn.compat.reading import parse_unchecked
 from basicsr_unlearn.errors import Diverged, InputError, Lost
 from basicsr_unlearn.option_tables import PATH, check_values
+from basicsr_unlearn.protect import add_command as add_protect
 from basicsr_unlearn.report import add_commands as add_report
 
 OK, FAILED, BAD_INPUT, DIVERGED = 0, 1, 2, 3
@@ -144,7 +145,8 @@ def bench(options):
 
 def convert(options):
     """Write weights in another form: checkpoint.convert."""
-    print(f'wrote {options.target}: {checkpoint.convert(options.source, options.target, options.param_key)}')
+    what = checkpoint.convert(options.source, options.target, options.param_key, not options.no_history)
+    print(f'wrote {options.target}: {what}')
     return OK
 
 
@@ -187,6 +189,7 @@ def _parser():
     add_bench(commands, bench)
     add_audit(commands)
     add_report(commands)
+    add_protect(commands)
     return parser
 
 
@@ -238,6 +241,7 @@ def _add_convert(commands):
     command.add_argument(
         '--param_key', default='params', metavar='KEY', help='entry of IN, for example params_ema. Default: params'
     )
+    command.add_argument('--no-history', action='store_true', help='leave out what was to be forgotten, and its hashes')
     command.set_defaults(run=convert)
 
 

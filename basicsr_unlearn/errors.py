@@ -6,7 +6,10 @@ class InputError(ValueError):
 
 
 class Diverged(RuntimeError):
-    """A loss, gradient or weight is no longer finite. Exit status 3."""
+    """A loss, gradient or weight is no longer finite. Exit status 3.
+
+    A method that raises it says why, and the remedy, in two arguments; the last good weights are saved.
+    """
 
 
 class Lost(RuntimeError):

@@ -47,6 +47,8 @@ PATH = {
     'strict_load_g': 'flag',
     'pretrain_network_oracle': 'text?',
     'param_key_oracle': 'text',
+    'pretrain_network_reference': 'text?',
+    'param_key_reference': 'text',
     'pretrain_network_original': 'text?',
     'param_key_original': 'text',
     'resume_state': 'text?',
@@ -107,6 +109,8 @@ SOURCE = {
     'io_backend': 'section?',
     'meta_info_file': 'text?',
     'file_list': 'text?',
+    'glob': 'any',
+    'without': 'text',
     'filename_tmpl': 'text',
     'degradation': 'section',
     'scenes': 'count',
@@ -114,20 +118,22 @@ SOURCE = {
     'fixed': 'flag',
     'cache': 'flag',
 }
+FORGET = {**SOURCE, 'regions': 'text?'}
 RETAIN = {**SOURCE, 'from': 'text', 'weight': 'positive', 'target': 'text'}
-FILES = {key: SOURCE[key] for key in ('dataroot_gt', 'io_backend', 'file_list')}
+FILES = {key: SOURCE[key] for key in ('dataroot_gt', 'io_backend', 'file_list', 'glob')}
 PAIRS = {key: SOURCE[key] for key in ('dataroot_lq', 'meta_info_file', 'filename_tmpl')} | FILES
 DEGRADATION = {'degradation': SOURCE['degradation']}
 SKIPPING = {'on_error': 'text', 'max_skipped': 'number'}
 SETS = {  # the keys of our data sets, beside role and those of the loader
-    'ForgetRetainPairedDataset': {'forget': 'section?', 'retain': 'section?'} | SKIPPING,
+    'ForgetRetainPairedDataset': {'forget': 'section?', 'retain': 'section?', 'heldout': 'section?'} | SKIPPING,
     'MixedPairedDataset': {'sources': 'section?'} | SKIPPING,
     'PairedFilesDataset': PAIRS,
     'DegradedImageDataset': FILES | DEGRADATION,
     'PhotographDataset': DEGRADATION,
     'SceneDataset': {key: SOURCE[key] for key in ('scenes', 'first_scene', 'fixed')} | DEGRADATION,
 }
-ROLES = ('forget', 'retain')
+ROLES = ('forget', 'retain', 'forgotten')
+FORGOTTEN_ROLES = ('forget', 'forgotten')  # by this request, by an earlier one
 TASKS = ('degradation', 'source', 'instance')
 SEEDS = 2**31  # what BasicSR and its workers add to manual_seed still fits NumPy
 

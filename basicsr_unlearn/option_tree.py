@@ -6,6 +6,7 @@ from basicsr_unlearn.audit_options import audit_options
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.option_tables import (
     ADDED_BY_BASICSR,
+    FORGET,
     LOADER,
     LOGGER,
     PAIRS,
@@ -32,7 +33,7 @@ from basicsr_unlearn.options import (
     skipped_share,
     tile_options,
 )
-from basicsr_unlearn.stop_options import stop_options
+from basicsr_unlearn.stop_options import goal_of, stop_options
 
 
 def is_ours(opt):
@@ -148,7 +149,11 @@ def check_unlearn_options(opt):
         )
     if not opt['path'].get('pretrain_network_g'):
         raise InputError('path: pretrain_network_g: is missing: there is nothing to unlearn without trained weights.')
-    stop_options(train)
+    if goal_of(stop_options(train)) == 'heldout' and not opt['datasets']['train'].get('heldout'):
+        raise InputError(
+            'datasets: train: heldout: is missing. Name pairs like the forget set that were never trained on: train: '
+            'stop: forget_psnr_below: heldout compares with them (or give a number, dB, or ~).'
+        )
     audit_options(opt.get('audit'))
     _check_roles(opt['datasets'], train['method'].get('task', 'degradation'))
 
@@ -173,8 +178,9 @@ def check_dataset(option, section):
     if kind not in SETS:
         return
     skipped_share(section)
-    if section.get('forget'):
-        check_source(f'{option}: forget', section['forget'])
+    for key, kinds in (('forget', FORGET), ('heldout', SOURCE)):
+        if section.get(key):
+            check_source(f'{option}: {key}', section[key], kinds)
     for group, kinds in (('retain', RETAIN), ('sources', {**SOURCE, 'weight': RETAIN['weight']})):
         for name, source in (section.get(group) or {}).items():
             check_source(f'{option}: {group}: {name}', source, kinds)
@@ -216,4 +222,4 @@ def _check_roles(datasets, task):
         raise InputError(f'datasets: the validation sets {", ".join(map(str, names))} must have different names.')
     for key, section in datasets.items():
         if key != 'train' and section.get('role') not in ROLES:
-            raise InputError(f'datasets: {key}: role: {section.get("role")} must be forget or retain.')
+            raise InputError(f'datasets: {key}: role: {section.get("role")} must be forget, retain or forgotten.')

@@ -143,7 +143,12 @@ def is_private(opt):
 
 def task_of(opt):
     """Return `train: method: task`, also of a tree that is not checked yet."""
-    return _section(_section(opt, 'train'), 'method').get('task', 'degradation')
+    return method_of(opt).get('task', 'degradation')
+
+
+def method_of(opt):
+    """Return the section `train: method`, also of a tree that is not checked yet; empty where there is none."""
+    return _section(_section(opt, 'train'), 'method')
 
 
 def _section(tree, key):
@@ -170,6 +175,7 @@ def prepare(opt, debug=False):
         section['manual_seed'] = opt['manual_seed']
     expand_paths('datasets', opt['datasets'])
     expand_paths('path', opt['path'])
+    expand_paths('train: method', method_of(opt))
     path = opt['path']
     if opt.get('model_type') == 'UnlearnModel' and not path.get('pretrain_network_original'):
         path['pretrain_network_original'] = path.get('pretrain_network_g')  # resume replaces pretrain_network_g

@@ -13,9 +13,12 @@ from basicsr_unlearn import optimization, option_tree, options
 from basicsr_unlearn.data import found
 from basicsr_unlearn.data.pairing import find_pairs, is_lmdb
 from basicsr_unlearn.data.sources import image_files
+from basicsr_unlearn.data.splits import check_split
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.methods import method_class, method_options
+from basicsr_unlearn.methods.covariance_navigation import PROXIES, proxy_set
 from basicsr_unlearn.metrics.chosen import choose_metrics, with_table
+from basicsr_unlearn.preflight_history import check_retain
 from basicsr_unlearn.preflight_images import Images, check_images
 from basicsr_unlearn.preflight_network import check_network
 
@@ -35,8 +38,14 @@ def check(opt):
     check_options(opt)
     found.keep()  # pairs, for the data sets that BasicSR and the model build next
     check_data({f'datasets: {key}': section for key, section in opt['datasets'].items()}, opt['rank'] == 0)
+    proxies = check_proxies(opt)
+    if opt['rank'] == 0:
+        check_images(proxies)
+        check_parts(opt)
     if opt.get('model_type') in options.OUR_MODELS:
         check_network(opt)
+    if opt.get('model_type') == 'UnlearnModel' and opt['is_train'] and opt['rank'] == 0:
+        check_retain(opt)
 
 
 def check_options(opt):
@@ -56,6 +65,9 @@ def option_tests(opt):
     tests['options'] = lambda: _check_keys(opt, unlearning)
     if unlearning:
         tests['train: method'] = lambda: _check_method(train['method'], opt['datasets']['train'].get('retain'))
+        tests['train: method: forget_target'] = lambda: _check_target(
+            train['method'], opt['datasets']['train'], opt['path']
+        )
     elif opt['is_train'] and train.get('pixel_opt'):
         tests['train: pixel_opt'] = lambda: _check_loss('train: pixel_opt', train['pixel_opt'])
     if opt['is_train']:
@@ -108,6 +120,35 @@ def _check_method(section, retain, option='train: method'):
         _check_loss(f'{option}: {key}', getattr(chosen, key, None) or {'type': 'L1Loss'})
 
 
+def _check_target(section, data, path, option='train: method'):
+    """Check what the network is to learn of forget images: that someone can say it, who does not know the pairs."""
+    chosen = method_options(section, option)
+    if getattr(chosen, 'host', None):
+        return _check_target({'task': chosen.task, **chosen.host}, data, path, f'{option}: host')
+    target, option = getattr(chosen, 'forget_target', None), f'{option}: forget_target'
+    regions = (data.get('forget') or {}).get('regions')
+    if target == 'region' and not regions:
+        raise InputError(
+            f'{option}: region: datasets: train: forget: regions: is missing. Name a file with a box in each line.'
+        )
+    if regions and target != 'region':
+        raise InputError(
+            f'datasets: train: forget: regions: {regions}: {section["type"]} would forget whole pairs. Choose a method '
+            'with forget_target, such as MirrorTarget, and set it to region, or take the regions out.'
+        )
+    if target == 'reference' and not path.get('pretrain_network_reference'):
+        raise InputError(
+            f'{option}: reference: path: pretrain_network_reference: is missing. Name weights that never saw the '
+            'forget pairs, or choose mirror.'
+        )
+    if target == 'mirror' and (data.get('use_rot') or (data.get('use_hflip') and chosen.mirror == 'horizontal')):
+        remedy = 'choose reference' if data.get('use_rot') else 'set mirror: vertical'
+        raise InputError(
+            f'{option}: mirror: {chosen.mirror}: with use_hflip or use_rot the original learnt the mirror images, too: '
+            f'{remedy}, or set both to false if it was trained without.'
+        )
+
+
 def _check_loss(name, section):
     loss = dict(section)
     kind = loss.pop('type', None)
@@ -126,6 +167,27 @@ def check_data(sections, open_images=True):
         images += check_dataset(option, section)
     if open_images:
         check_images(images)
+
+
+def check_parts(opt):
+    """Check that single pairs that are to be forgotten (`task: instance`) are in no other part of `datasets: train`.
+
+    Raises:
+        InputError: An image, or a drawn scene, is in two parts, or retain data is made of the forget set.
+    """
+    if not opt['is_train'] or opt.get('model_type') != 'UnlearnModel' or options.task_of(opt) != 'instance':
+        return
+    data = opt['datasets']['train']
+    for name, section in (data.get('retain') or {}).items():
+        if section.get('from') == 'forget':
+            raise InputError(
+                f'datasets: train: retain: {name}: from: forget trains on the clean images of the forget set, which '
+                'task: instance is to forget. Take other images.'
+            )
+    dataset = DATASET_REGISTRY.get(data['type'])(deepcopy(data))
+    own = {'datasets: train: forget': dataset.forget, 'datasets: train: heldout': dataset.heldout}
+    others = {f'datasets: train: retain: {name}': source for name, source in dataset.retain.items()}
+    check_split({option: source for option, source in own.items() if source is not None}, others)
 
 
 def check_dataset(option, section):
@@ -156,7 +218,31 @@ def check_dataset(option, section):
         raise InputError(f'{option}: {type(error).__name__}: {" ".join(str(error).split())}{hint}') from None
     if kind == 'SingleImageDataset' and not is_lmdb(section):
         images.append(Images(option, [(path,) for path in dataset.paths], len(dataset.paths)))
-    limits = getattr(dataset, 'size', None), getattr(dataset, 'max_skipped', None)
+    return images + _images_of(dataset, option)
+
+
+def check_proxies(opt):
+    """Build the proxies of the method of an unlearning run, where it has some; return the Images that it will read.
+
+    Raises:
+        InputError: As `check_dataset`; or they show what is to be forgotten.
+    """
+    method = options.method_of(opt) if opt.get('model_type') == 'UnlearnModel' and opt['is_train'] else {}
+    while method and not method.get('proxies'):
+        method = method.get('host')  # of SalUn
+    if not method:
+        return []
+    train, chosen = opt['datasets']['train'], method_options(method)
+    forgotten = ((train.get('forget') or {}).get('degradation') or {}).get('type')
+    for name, source in chosen.proxies.items():
+        if options.task_of(opt) == 'degradation' and forgotten == (source.get('degradation') or {}).get('type', ''):
+            raise InputError(f'{PROXIES}: {name}: is {forgotten} too, which task: degradation forgets. Remove it.')
+    return _images_of(proxy_set(chosen, train), PROXIES)
+
+
+def _images_of(dataset, option):
+    """Return the Images that a data set of ours will read, source by source."""
+    images, limits = [], (getattr(dataset, 'size', None), getattr(dataset, 'max_skipped', None))
     for source in _sources(dataset):
         samples, reader = image_files(source), getattr(source, 'read_image', None)
         if reader:
@@ -169,5 +255,6 @@ def check_dataset(option, section):
 def _sources(dataset):
     """Return what a data set of ours reads from; the set itself where it is its own source."""
     sources = list(getattr(dataset, 'sources', getattr(dataset, 'retain', {})).values())
+    sources += [dataset.heldout] if getattr(dataset, 'heldout', None) else []
     own = getattr(dataset, 'forget', getattr(dataset, 'source', None))
     return sources + [own] if own else sources or [dataset]

@@ -9,10 +9,10 @@ import numpy as np
 from tqdm import tqdm
 
 from basicsr_unlearn.data import found
+from basicsr_unlearn.data.crops import check_sizes
 from basicsr_unlearn.data.image_header import ImageFault, check_file
 from basicsr_unlearn.data.lmdb_files import read_meta_info
 from basicsr_unlearn.data.skipped import check_share
-from basicsr_unlearn.data.sources import check_sizes
 
 ALL_PIXELS = 1000  # files of all data sets; above that, only headers are read
 ALL_HEADERS = 20_000  # above that, those of an evenly spread part

@@ -28,7 +28,7 @@ def weight_tests(opt, net):
         tests['path: resume_state'] = lambda: _check_state(path['resume_state'])
     if unlearning:
         tests['modules of the method'] = lambda: method_class(section).modules(method_options(section), net)
-    for name in ['original', 'oracle'] if unlearning else ['g']:
+    for name in ['original', 'oracle', 'reference'] if unlearning else ['g']:
         resuming = name == 'g' and (opt.get('auto_resume') or path.get('resume_state'))
         if path.get(f'pretrain_network_{name}') and not resuming:
             option = 'path: pretrain_network_' + ('g' if name == 'original' else name)
@@ -45,7 +45,10 @@ def _check_state(state):
 
 def _check_weights(opt, net, name, option):
     path = opt['path']
-    weights, strict = path[f'pretrain_network_{name}'], name == 'oracle' or path.get('strict_load_g', True)
+    weights, strict = (
+        path[f'pretrain_network_{name}'],
+        name in ('oracle', 'reference') or path.get('strict_load_g', True),
+    )
     resuming = opt.get('auto_resume') or path.get('resume_state')
     options.check_outside(option, weights, None if resuming else path.get('experiments_root'))
     loaded = checkpoint.load_into(net, weights, option, path.get(f'param_key_{name}', 'params'), strict)

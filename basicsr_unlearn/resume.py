@@ -9,6 +9,7 @@ import torch
 
 from basicsr_unlearn import checkpoint, optimization
 from basicsr_unlearn.errors import InputError
+from basicsr_unlearn.methods import method_class, method_options
 from basicsr_unlearn.network import build_network_g
 from basicsr_unlearn.options import OUR_MODELS
 
@@ -77,6 +78,9 @@ def check(opt, state):
     if path.get('pretrain_network_g'):
         key = path.get('param_key_g', 'params')
         checkpoint.load_into(net, path['pretrain_network_g'], OPTION, key, path.get('strict_load_g', True))
+    if own:
+        section = opt['train']['method']
+        method_class(section).adapt(method_options(section), net)
     _check_optimizer(name, opt['train'], state, [tuple(weight.shape) for weight in net.parameters()])
 
 

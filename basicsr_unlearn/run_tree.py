@@ -8,7 +8,7 @@ import torch
 
 from basicsr_unlearn.options import prepare
 
-PATHS = ('dataroot_', 'pretrain_network_', 'file_list', 'meta_info_file')  # keys whose values are paths
+PATHS = ('dataroot_', 'pretrain_network_', 'file_list', 'meta_info_file', 'without', 'regions')  # keys of paths
 
 
 def complete(tree):
@@ -25,7 +25,7 @@ def absolute(tree, key=''):
     """Return the tree with every path that exists made absolute: runs have a folder of their own."""
     if isinstance(tree, dict):
         return {name: absolute(value, str(name)) for name, value in tree.items()}
-    if isinstance(tree, str) and ('/' in tree or key.startswith(PATHS)):
+    if isinstance(tree, str) and ('/' in tree or key.startswith(PATHS)) and (key, tree) != ('without', 'forget'):
         path = os.path.expandvars(osp.expanduser(tree))
         return osp.abspath(path) if osp.exists(path) else tree
     return tree

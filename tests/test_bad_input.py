@@ -16,7 +16,9 @@ from conftest import NET, make_net
 
 from basicsr_unlearn import cli
 from basicsr_unlearn.cli import main
+from basicsr_unlearn.data.digests import pixel_digests
 from basicsr_unlearn.data.lmdb_files import write_lmdb
+from basicsr_unlearn.data.sources import build_source
 
 
 def at(tree, path):
@@ -96,6 +98,27 @@ def file_list(text, **more):
     return spoil
 
 
+def regions(content):
+    """Give the forget set a file of regions, and the method their target."""
+
+    def spoil(tree, tmp_path):
+        (tmp_path / 'regions.txt').write_bytes(content)
+        tree['datasets']['train']['forget']['regions'] = str(tmp_path / 'regions.txt')
+        tree['train']['method'] = {'type': 'MirrorTarget', 'forget_target': 'region'}
+
+    return spoil
+
+
+def missing_regions(tree, tmp_path):
+    regions(b'')(tree, tmp_path)
+    tree['datasets']['train']['forget']['regions'] = '/nowhere/r.txt'
+
+
+def regions_of_a_whole_pair(tree, tmp_path):
+    regions(b'0001.png 0 0 9 9\n')(tree, tmp_path)
+    tree['train']['method'] = {'type': 'NegGrad'}
+
+
 def list_is_no_text(tree, tmp_path):
     tree['datasets']['val_noise']['file_list'] = f'{tree["datasets"]["val_noise"]["dataroot_gt"]}/0000.png'
 
@@ -157,6 +180,16 @@ def checkpoint_is_text(tree, tmp_path):
     tree['path']['pretrain_network_oracle'] = str(tmp_path / 'text.pth')
 
 
+def proxies(source, **forget):
+    """Give a method that takes them these proxies, and perhaps a forget set."""
+
+    def spoil(tree, tmp_path):
+        tree['train']['method'] = {'type': 'CovarianceNavigation', 'proxies': source}
+        tree['datasets']['train']['forget'] = forget or tree['datasets']['train']['forget']
+
+    return spoil
+
+
 def same_kind(tree, tmp_path):
     tree['datasets']['train'].update(
         forget={'scenes': 4, 'degradation': {'type': 'haze'}},
@@ -167,6 +200,28 @@ def same_kind(tree, tmp_path):
 def fine_tune_without_retain(tree, folder):
     tree['train']['method'] = {'type': 'FineTune'}
     del tree['datasets']['train']['retain']
+
+
+def single_pairs(heldout=None, level=None, retain=None):
+
+    def spoil(tree, tmp_path):
+        train = tree['datasets']['train']
+        tree['train']['method']['task'] = 'instance'
+        if level is None:
+            del tree['train']['stop']['forget_psnr_below']
+        else:
+            tree['train']['stop']['forget_psnr_below'] = level
+        if heldout:
+            train['heldout'] = dict(train['retain'][heldout])
+        if retain:
+            train['retain']['rain'] = retain
+
+    return spoil
+
+
+def without_itself(tree, tmp_path):
+    forget = tree['datasets']['train']['forget']
+    tree['datasets']['train']['retain']['rain'] = {**forget, 'without': 'forget'}
 
 
 def same_oracle(tree, folder):
@@ -188,12 +243,37 @@ def hostile_state(tree, tmp_path):
     tree['path']['resume_state'] = str(tmp_path / '2.state')
 
 
+def history(task='degradation', **forget):
+    """Give the weights a history: an earlier request, `fog`, which forgot what `forget` says."""
+
+    def spoil(tree, tmp_path):
+        known = {'name': 'fog', 'task': task, 'method': 'NegGrad', 'finished': '2026-11-23', 'cost': 1.0, 'sets': []}
+        content = {'params': make_net().state_dict(), 'history': [{**known, 'forget': forget}]}
+        torch.save(content, tmp_path / 'fog.pth')
+        tree['path']['pretrain_network_g'] = str(tmp_path / 'fog.pth')
+        if 'scenes' in forget or 'degradation' in forget:
+            tree['datasets']['train']['retain']['rain'] = {'scenes': 9, 'degradation': {'type': 'rain'}}
+
+    return spoil
+
+
+def retained_files(tree, tmp_path):
+    source = build_source('rain', tree['datasets']['train']['retain']['rain'])
+    history(degraded=list(pixel_digests(source)['degraded']))(tree, tmp_path)
+
+
+def damaged_history(tree, tmp_path):
+    torch.save({'params': make_net().state_dict(), 'history': [{'name': 'fog'}]}, tmp_path / 'fog.pth')
+    tree['path']['pretrain_network_g'] = str(tmp_path / 'fog.pth')
+
+
 def a_pipe(tree, tmp_path):
     own_copy(tree, tmp_path)
     for key in ('dataroot_lq', 'dataroot_gt'):
         os.mkfifo(tmp_path / 'own' / key / '0009.png')
 
 
+HAZE = {'type': 'haze'}
 CASES = {
     'empty file': ('', ['holds no options']),
     'broken YAML': ('name: [a\nb: c', ['line 2', 'Not valid YAML']),
@@ -234,7 +314,7 @@ CASES = {
     'no print_freq': (remove('logger:print_freq'), ['logger: print_freq: is missing']),
     'missing state': (put('path:resume_state', '/nowhere/3.state'), ['/nowhere/3.state: no such file']),
     'EMA': (put('train:ema_decay', 0.999), ['ema_decay: 0.999', 'not forgotten']),
-    'no role': (remove('datasets:val_haze:role'), ['val_haze: role', 'forget or retain']),
+    'no role': (remove('datasets:val_haze:role'), ['val_haze: role', 'forget, retain or forgotten']),
     'two sets of one name': (put('datasets:val_noise:name', 'haze'), ['haze, haze', 'different names']),
     'bad tile': (put('val:tile', 16), ['tile: 16', 'tile_overlap: 32']),
     'no weights': (put('path:pretrain_network_g', None), ['pretrain_network_g: is missing']),
@@ -261,6 +341,21 @@ CASES = {
     'empty list': (file_list('\n'), ['list.txt: names no file']),
     'two lists': (file_list('0001.png\n', meta_info_file='x'), ['file_list', 'meta_info_file']),
     'list is no text': (list_is_no_text, ['datasets: noise: file_list', 'is not text']),
+    'missing regions': (missing_regions, ['regions: /nowhere/r.txt: no such file']),
+    'no regions': (put('train:method', {'type': 'MirrorTarget', 'forget_target': 'region'}), ['regions: is missing']),
+    'no regions for the host': (
+        put('train:method', {'type': 'SalUn', 'host': {'type': 'MirrorTarget', 'forget_target': 'region'}}),
+        ['host: forget_target: region', 'regions: is missing'],
+    ),
+    'regions of a whole pair': (regions_of_a_whole_pair, ['NegGrad would forget whole pairs']),
+    'a region of another picture': (regions(b'0001.png 0 0 9 9\n7.png 0 0 9 9\n'), ['line 2: 7.png', '4 pairs']),
+    'a region beyond its picture': (regions(b'0001.png 40 0 9 9\n'), ['line 1: 0001.png', '40 0 9 9', '48x48']),
+    'a region without a size': (regions(b'0001.png 0 0 9\n'), ['line 1', 'NAME X Y WIDTH HEIGHT']),
+    'a region below zero': (regions(b'0001.png -1 0 9 9\n'), ['line 1', 'NAME X Y WIDTH HEIGHT']),
+    'an empty region': (regions(b'0001.png 3 3 0 9\n'), ['line 1', 'the box is empty']),
+    'an empty line of regions': (regions(b'0001.png 3 3 9 9\n\n0002.png 3 3 9 9\n'), ['line 2', 'is empty']),
+    'an empty file of regions': (regions(b''), ['regions.txt: names no region']),
+    'regions that are no text': (regions(b'\xff\xfe\x00'), ['regions.txt: is not text']),
     'two clean images': (two_clean_images, ['0001.png has two clean images', '0001.jpg']),
     'many to one in BasicSR': (many_to_one_in_basicsr, ['val_haze', 'PairedFilesDataset']),
     'mispaired files': (mispaired_files, ['datasets: haze: x.png in dataroot_lq has no clean image']),
@@ -286,6 +381,15 @@ CASES = {
     'wrong entry': (put('path:param_key_g', 'parms_ema'), ['pretrain_network_g', 'no entry parms_ema, only params']),
     'same oracle': (same_oracle, ['pretrain_network_oracle', 'changed nothing']),
     'same kind kept': (same_kind, ['retain: more', 'task: source']),
+    'proxies missing': (proxies({}), ['proxies: is missing']),
+    'proxies of a missing folder': (
+        proxies({'dataroot_gt': '/nowhere', 'degradation': {'type': 'rain'}}),
+        ['proxies: images: dataroot_gt: /nowhere'],
+    ),
+    'proxies of what is to go': (
+        proxies({'mist': {'scenes': 8, 'degradation': HAZE}}, scenes=8, degradation=HAZE),
+        ['proxies: mist: is haze too'],
+    ),
     'bad weight': (put('datasets:train:retain:rain:weight', 0), ['weight', 'positive']),
     'bad target': (put('datasets:train:retain:rain:target', 'clean'), ['target: clean', 'original or gt']),
     'a tag that runs code': ('name: !!python/object/apply:os.system [ls]', ['line 1', 'os.system is not allowed']),
@@ -344,6 +448,31 @@ CASES = {
     'a state with code': (hostile_state, ['2.state', 'system', 'run code']),
     'a damaged safetensors': (lying_safetensors, ['lie.safetensors', 'no checkpoint']),
     'a pipe among the images': (a_pipe, ['0009.png', 'is no file']),
+    'no held-out pairs': (single_pairs(), ['datasets: train: heldout: is missing', 'like the forget set']),
+    'goal of another task': (single_pairs(level='input+0.2'), ['input+0.2 is no goal of task: instance', 'heldout']),
+    'forgotten and kept': (single_pairs(heldout='rain', level=20), ['rain', 'heldout too', 'without: forget']),
+    'proxies of single pairs': (
+        single_pairs(retain={'from': 'forget', 'degradation': {'type': 'rain'}}, level=20),
+        ['retain: rain: from: forget', 'task: instance'],
+    ),
+    'nothing of that name': (put('datasets:train:forget:glob', 'IMG*.png'), ['glob: IMG*.png matches none of 4']),
+    'nothing left': (without_itself, ['without: forget: leaves none of 4']),
+    'scenes without scenes': (
+        put('datasets:train:retain:rain', {'scenes': 4, 'degradation': {'type': 'rain'}, 'without': 'forget'}),
+        ['without: forget: goes with image files alone'],
+    ),
+    'mirror that was learnt': (
+        put('train:method', {'type': 'MirrorTarget', 'task': 'degradation'}),
+        ['mirror: horizontal', 'choose reference'],
+    ),
+    'no reference': (
+        put('train:method', {'type': 'MirrorTarget', 'forget_target': 'reference'}),
+        ['pretrain_network_reference: is missing'],
+    ),
+    'retained files that were forgotten': (retained_files, ['retain: rain', '0000.png: the earlier request fog']),
+    'a retained degradation that was forgotten': (history(degradation='rain'), ['retain: rain: is rain', 'fog']),
+    'retained scenes that were forgotten': (history('instance', scenes=[5, 40]), ['scenes 5 to 8', 'first_scene: 45']),
+    'a damaged history': (damaged_history, ['fog.pth: the history of earlier requests', '--no-history']),
     'bad level': (put('train:stop:forget_psnr_below', 'inputs'), ['forget_psnr_below: inputs']),
 }
 

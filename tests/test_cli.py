@@ -11,7 +11,7 @@ from basicsr_unlearn.options import prepare
 
 
 def test_help_is_complete(capsys):
-    for command in ([], ['train'], ['test'], ['check'], ['init'], ['audit'], ['report'], ['compare']):
+    for command in ([], ['train'], ['test'], ['check'], ['init'], ['audit'], ['report'], ['compare'], ['protect']):
         with pytest.raises(SystemExit) as end:
             main([*command, '--help'])
         text = capsys.readouterr().out

@@ -21,6 +21,7 @@ from basicsr_unlearn.errors import InputError
 
 TORCHRUN = ('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2')
 SMOOTH = ('online', 'prompt', 'cache', 'scrub')  # their first losses are rounding alone
+PROXIES = {'scenes': 8, 'degradation': {'type': 'gaussian_noise', 'sigma': 25}}
 QUICK = {
     'loss': {'type': 'NegGrad'},
     'masked': {'type': 'SalUn', 'images': 8, 'host': {'type': 'IdentityTarget'}},
@@ -29,6 +30,8 @@ QUICK = {
 OTHERS = {
     'mean_abs': {'type': 'SalUn', 'images': 8, 'aggregate': 'mean_abs', 'host': {'type': 'BadTeacher'}},
     'deep': {'type': 'DeepForget'},
+    'projection': {'type': 'GradientProjection', 'images': 8},
+    'navigation': {'type': 'CovarianceNavigation', 'images': 8, 'proxies': PROXIES},
     'online': {'type': 'InstanceWise', 'target': 'identity', 'eps_rms': 0.1, 'importance_weight': 0.1},
     'prompt': {'type': 'InstanceWise', 'target': 'prompt', 'n_adv': 2, 'steps': 2},
     'cache': {'type': 'InstanceWise', 'craft': 'cache', 'cache_images': 12, 'target': 'identity', 'eps_rms': 0.1},
@@ -36,7 +39,12 @@ OTHERS = {
     'other': {'type': 'RandomTarget', 'target': 'other'},
     'encoder': {'type': 'EncoderUnlearning'},
     'blindspot': {'type': 'Blindspot', 'bad_steps': 3},
+    'residual': {'type': 'ResidualAlignmentLoRA', 'shift_weight': 0.01},
     'scrub': {'type': 'Scrub', 'max_steps': 2, 'min_steps': 3},
+    'distancing': {'type': 'FeatureDistancing', 'steps': 2},
+    'lipschitz': {'type': 'LipschitzZeroShot', 'samples': 2, 'isotropic_weight': 1.0, 'anchor_weight': 1.0},
+    'influence': {'type': 'InfluenceUpdate', 'images': 8},
+    'curved': {'type': 'InfluenceUpdate', 'order': 'gauss_newton', 'images': 4, 'steps': 2, 'layers': ['output']},
 }
 
 

@@ -119,10 +119,15 @@ def places(tree):
     return found
 
 
+PROXIES = {'scenes': 4, 'degradation': {'type': 'rain'}}
+NEEDED = {'CovarianceNavigation': {'proxies': PROXIES}}  # options without a default
+
+
 def vary(tree, rng):
     """Choose another method, optimizer, scheduler or kind of run, its options written out."""
     name = rng.choice([name for name, _ in METHOD_REGISTRY])
-    tree['train']['method'] = {'type': name, **dataclasses.asdict(METHOD_REGISTRY.get(name).Options())}
+    usual = METHOD_REGISTRY.get(name).Options(**NEEDED.get(name, {}))
+    tree['train']['method'] = {'type': name, **dataclasses.asdict(usual)}
     tree['train']['optim_g'] = {'type': rng.choice(compat.OPTIMIZERS), 'lr': 1e-4, 'weight_decay': 0.0}
     cosine = {'type': 'CosineAnnealingRestartLR', 'periods': [2, 2], 'restart_weights': [1, 1], 'eta_min': 1e-6}
     tree['train']['scheduler'] = rng.choice([cosine, tree['train']['scheduler']])

@@ -1,50 +1,92 @@
-"""The Python of options/README.md runs as it stands, and the leaderboards of README.md are measured ones."""
+"""The Python of the READMEs runs as it stands, and the leaderboards of README.md are measured ones."""
 
 import glob
+import json
+import os
 import re
+import subprocess
+import sys
+from copy import deepcopy
 from os import path as osp
 
+import pytest
 import torch
-
-from basicsr_unlearn.methods import METHOD_REGISTRY, Batch, build_method
+import yaml
+from conftest import make_net
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 README = osp.join(ROOT, 'README.md')
 
 
-def python_blocks():
-    with open(osp.join(ROOT, 'options', 'README.md'), encoding='utf-8') as file:
-        loop, method = re.findall(r'```python\n(.*?)```', file.read(), re.S)
-    return loop, method
+def blocks(path, language):
+    with open(path, encoding='utf-8') as file:
+        return re.findall(rf'```{language}\n(.*?)```', file.read(), re.S)
 
 
 def test_training_loop():
     torch.manual_seed(0)
     images = [torch.rand(2, 3, 32, 32) for _ in range(4)]
     names = {'batches': [images]}
-    exec(python_blocks()[0], names)
+    (loop,) = blocks(osp.join(ROOT, 'options', 'README.md'), 'python')
+    exec(loop, names)
     gradients = [value.grad for value in names['net'].parameters() if value.grad is not None]
     assert len(gradients) == len(list(names['net'].parameters())) - 6
     assert names['loss'].isfinite()
 
 
-def test_own_method():
-    from types import SimpleNamespace
-
-    try:
-        exec(python_blocks()[1], {})
-        run = SimpleNamespace(device='cpu', forward=lambda *images: images)
-        image = torch.rand(1, 3, 16, 16)
-        losses = build_method({'type': 'Blur'}, run).losses(Batch(image, image, image, image))
-        assert losses['l_forget'] > 0.01 and losses['l_retain'] == 0
-    finally:
-        METHOD_REGISTRY._obj_map.pop('Blur', None)
+@pytest.mark.slow
+def test_a_method_outside_of_the_package_in_a_benchmark(options, pairs, tmp_path):
+    """As the README has it: one file with an entry point, installed, is a row beside the others."""
+    (method,), (project,) = blocks(README, 'python'), blocks(README, 'toml')
+    source, site, home = (tmp_path / name for name in ('source', 'site', 'home'))
+    source.mkdir(), home.mkdir()
+    (source / 'my_methods.py').write_text(method)
+    (source / 'pyproject.toml').write_text(project)
+    pip = [sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--no-build-isolation', '--target', site]
+    subprocess.run([*pip, source], check=True)
+    base = deepcopy(options)
+    torch.save({'params': make_net(6).state_dict()}, home / 'oracle.pth')
+    base['path']['pretrain_network_oracle'] = str(home / 'oracle.pth')
+    base['train']['oracle_cost'] = 1000
+    (home / 'base.yml').write_text(yaml.safe_dump(base))
+    sets = {
+        'haze': {'type': 'PairedFilesDataset', 'role': 'forget', **pairs['haze']},
+        'rain': {'type': 'PairedFilesDataset', 'role': 'retain', **pairs['rain']},
+    }
+    bench = {
+        'name': 'mine',
+        'base': 'base.yml',
+        'finalists': 1,
+        'crop': 32,
+        'rows': {'Blur': {'set': {'train:method': {'type': 'Blur'}}}, 'NegGrad': {}},
+        'screening': {'images': 1, 'steps': 1},
+        'full': {'images': 1, 'steps': 1},
+        'attack': {'data': pairs['haze'], 'batch_size': 1},
+        'sets': {'val': sets, 'test': sets},
+    }
+    (home / 'bench.yml').write_text(yaml.safe_dump(bench))
+    path = os.pathsep.join([str(site), ROOT])
+    command = [sys.executable, '-m', 'basicsr_unlearn', 'bench', '-opt', 'bench.yml', '--workers', '1']
+    run = subprocess.run(
+        command, cwd=home, env={**os.environ, 'PYTHONPATH': path}, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    content = json.loads((home / 'bench/mine/leaderboard.json').read_text())
+    rows = {row['row']: row for row in content['tables']['screening']['rows']}
+    assert set(rows) == {'Blur', 'NegGrad'} and rows['Blur']['unchanged'] == 0
+    summary = json.loads((home / 'bench/mine/runs/experiments/Blur-t0-s0/unlearn_summary.json').read_text())
+    assert summary['method'] == 'Blur' and summary['finished']
+    (source / 'my_methods.py').write_text(method.replace('5, 1, 2', '3, 1, 1'))
+    before = (home / 'bench/mine/jobs/unlearn-Blur-t0-s0.json').read_text()
+    subprocess.run([*pip, '--upgrade', source], check=True)
+    subprocess.run(command, cwd=home, env={**os.environ, 'PYTHONPATH': path}, capture_output=True, check=True)
+    assert (home / 'bench/mine/jobs/unlearn-Blur-t0-s0.json').read_text() != before  # another method, done anew
 
 
 def test_it_is_short():
     with open(README, encoding='utf-8') as file:
         lines = file.readlines()
-    assert len(lines) <= 200 and not any('@@' in line for line in lines)
+    assert len(lines) <= 230 and not any('@@' in line for line in lines)
 
 
 def rows_of_tables(path):
@@ -64,7 +106,7 @@ def rows_of_tables(path):
 
 def test_its_leaderboards_are_the_benchmarks_own():
     measured = []
-    for path in glob.glob(osp.join(ROOT, 'options', 'aio3', 'leaderboard_*.md')):
+    for path in glob.glob(osp.join(ROOT, 'options', '*', 'leaderboard*.md')):
         measured += [set(row.items()) for row in rows_of_tables(path)]
     shown = rows_of_tables(README)
     assert len(shown) >= 14

@@ -29,6 +29,8 @@ EVERY = ('deep', 'cache', 'scrub')  # resumed at every iteration, the others at 
 
 
 def make_short(options, section):
+    if section['type'] == 'MirrorTarget':
+        options['datasets']['train'].update(use_hflip=False, use_rot=False)
     options['train'].update(
         method=deepcopy(section), total_iter=5, scheduler={'type': 'MultiStepLR', 'milestones': [2]}
     )

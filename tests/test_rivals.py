@@ -7,6 +7,7 @@ from copy import deepcopy
 import pytest
 import torch
 from conftest import latest, make_net
+from test_distributed import PROXIES
 from torch import nn
 
 from basicsr_unlearn import checkpoint
@@ -36,7 +37,7 @@ class FakeRun:
     def __init__(self, net, batches=(), fresh=None, batch_size=2):
         self.net, self.original, self.untrained = net, deepcopy(net).requires_grad_(False), fresh
         self.device, self.logger, self.cost, self.batch_size = 'cpu', logging.getLogger('test'), 0.0, batch_size
-        self.given, self.rank, self.world_size, self.whole_batch = batches, 0, 1, batch_size
+        self.given, self.rank, self.world_size, self.whole_batch, self.seed = batches, 0, 1, batch_size, 0
 
     average, total, gather = Run.average, Run.total, Run.gather
 
@@ -45,6 +46,10 @@ class FakeRun:
 
     def batches(self, images, title, with_retain=True):
         yield from self.given
+
+    def ask(self, images):
+        with torch.no_grad():
+            return self.net(images)
 
     def ask_original(self, images):
         with torch.no_grad():
@@ -203,6 +208,19 @@ def test_mirror_target(mirror, distance):
     lq, clean, *_ = vars(random_batch(size=4)).values()
     found = build('MirrorTarget', Ramp(), mirror=mirror, forget_weight=3.0).losses(Batch(lq, clean))
     assert values(found) == {'l_forget': 3 * distance}  # of 0, 0.1, 0.2, 0.3 to 0.3, 0.2, 0.1, 0
+
+
+@pytest.mark.parametrize('kind', ['GradientAscent', 'NegGrad', 'Scrub'])
+def test_ascent_ends_at_the_error_of_one_that_never_saw_the_pair(kind):
+    bound = {'type': 'AscentLoss', 'bound': 'unseen'}
+    method = build(kind, Ramp(), forget_opt=bound, task='instance')
+    lq, gt = torch.full((1, 3, 1, 4), 0.5), torch.full((1, 3, 1, 4), 0.5)
+    gt[..., 0], gt[..., 3] = method.run.net(lq)[..., 0], method.run.net(lq)[..., 3]  # as the net answers, at the ends
+    own, other = method.run.net(lq), method.run.net(lq.flip(3)).flip(3)
+    taught = own if kind == 'Scrub' else gt  # which ascends from the original's answer
+    expected = ((other - taught).abs().mean() - (own - taught).abs().mean()).item()
+    assert expected > 0.05
+    assert method.losses(Batch(lq, gt, lq, gt))['l_forget'].item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_mirror_target_beyond():
@@ -510,6 +528,7 @@ def test_each_term_is_a_mean_over_its_own_set(kind, monkeypatch):
         ({'type': 'SelectiveSynapticDampening', 'signal': 'los'}, 'Did you mean loss'),
         ({'type': 'RandomTarget', 'target': 'gaussian'}, 'target'),
         ({'type': 'MirrorTarget', 'mirror': 'horizontl'}, 'Did you mean horizontal'),
+        ({'type': 'MirrorTarget', 'forget_target': 'identity', 'beyond': 0.1}, 'beyond: 0.1'),
         ({'type': 'Scrub', 'min_steps': 0}, 'min_steps: 0'),
         ({'type': 'L1Sparse', 'decay_steps': 0}, 'decay_steps: 0'),
     ],
@@ -532,6 +551,12 @@ SECTIONS = [
     {'type': 'EncoderUnlearning'},
     {'type': 'BudgetedRetraining'},
     {'type': 'DeepForget'},
+    {'type': 'ResidualAlignmentLoRA'},
+    {'type': 'FeatureDistancing', 'steps': 1},
+    {'type': 'LipschitzZeroShot', 'samples': 1},
+    {'type': 'GradientProjection', 'images': 2},
+    {'type': 'CovarianceNavigation', 'images': 2, 'proxies': PROXIES},
+    {'type': 'InfluenceUpdate', 'images': 4},
 ]
 
 
@@ -540,6 +565,7 @@ def short(options, section):
     stop = {'forget_psnr_below': None, 'retain_budget': None, 'every': 4, 'probes': 1}
     options['train'].update(method=section, stop=stop)
     options['logger']['use_tb_logger'] = False
+    options['datasets']['train'].update(use_hflip=False, use_rot=False)  # else no mirror image is new
     del options['datasets']['val_noise']
     return options
 
@@ -550,7 +576,7 @@ def test_a_run_changes_the_weights(options, run, section, monkeypatch):
 
     def remember(self):
         setup(self)
-        before.update({key: value.clone() for key, value in self.run.net.state_dict().items()})
+        before.update({key: value.clone() for key, value in self.plain(self.run.net).state_dict().items()})
 
     monkeypatch.setattr(METHOD_REGISTRY.get(section['type']), 'setup', remember)  # which may reset or disturb them
     status, home = run(short(options, section))

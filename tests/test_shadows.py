@@ -187,6 +187,11 @@ def test_levels_that_are_numbers_become_those_of_the_toy(tree):
     tree['datasets']['train']['retain'] = {'rain': {'from': 'forget', 'degradation': {'type': 'rain'}}}
     found = adapt(tree, 300, 0, LEVEL)
     assert found['train']['stop']['forget_psnr_below'] == 17.5
+    for level, expected in (('heldout', 17.5), (None, None)):  # toys have no held-out pairs; ~ stays what it is
+        train['stop']['forget_psnr_below'] = level
+        assert adapt(tree, 300, 0, LEVEL)['train']['stop']['forget_psnr_below'] == expected
+    del train['stop']['forget_psnr_below']
+    assert adapt(tree, 300, 0, LEVEL)['train']['stop']['forget_psnr_below'] == 17.5
     assert found['train']['method']['host']['forget_opt']['bound'] == 0.1
     assert found['datasets']['train']['retain'] == tree['datasets']['train']['retain']
     train['method']['host']['forget_opt'].update(criterion='MSE')

@@ -44,6 +44,8 @@ def test_a_whole_run(options, run, tmp_path):
         'sets',
         'leftovers',
         'skipped',
+        'came_back',
+        'history',
     }
     assert (result['method'], result['task'], result['stopped_by']) == ('NegGrad', 'degradation', 'total_iter')
     assert result['iterations'] == result['kept_iteration'] == 4

@@ -5,7 +5,7 @@ from functools import cached_property
 from os import path as osp
 
 from basicsr.data import build_dataset
-from basicsr_unlearn import __version__, leftovers, manifest
+from basicsr_unlearn import __version__, history, leftovers, manifest
 from basicsr_unlearn.models import summary, tensorboard
 from basicsr_unlearn.models.dry_run import peak_memory
 from basicsr_unlearn.models.evaluation import Evaluator
@@ -25,11 +25,15 @@ class Reporter:
     def __init__(self, opt, run):
         self.opt, self.run = opt, run
         self.evaluator = Evaluator(opt, run.device)
+        self.history = history.of(opt)
         self.before = {}  # {set: {metric: {input, original, oracle}}}
         self.sets = {}  # {set: (dataset, role)}
         for key, section in opt['datasets'].items():
             if key.split('_')[0] == 'val':
                 self.sets[section['name']] = (build_dataset(section), section['role'])
+        unmeasured = history.unmeasured(self.history, {name: role for name, (_, role) in self.sets.items()})
+        if unmeasured:
+            run.logger.warning(unmeasured)
 
     @cached_property
     def forgotten(self):
@@ -71,13 +75,14 @@ class Reporter:
         folder = self.opt['path']['visualization']
         return lambda name: osp.join(folder, name, f'{set_name}_{name}_{iteration}.png')
 
-    def report(self, net, cost, facts):
-        """Measure the final net, log pictures and the table, and write the summary files.
+    def report(self, net, cost, facts, save):
+        """Measure the final net, log pictures and the table, add to the history, and write the summary files.
 
         Args:
             net (nn.Module): The unlearned network.
             cost (float): Of all processes, in image-forward-equivalents.
             facts (dict): `iterations`, `kept_iteration`, `seconds`, `stopped_by` and `reason` of the summary.
+            save (callable): Saves the net, when this run is part of the history.
         """
         sets, kept_iteration = [], facts['kept_iteration']
         save_img = (self.opt.get('val') or {}).get('save_img', False)
@@ -89,6 +94,9 @@ class Reporter:
         self.run.skipped.gather()
         if self.opt['rank'] > 0:
             return
+        history.judge(self.history, sets)
+        for sentence in history.verdicts(sets, only_returned=True):
+            self.run.logger.warning(sentence)
         tensorboard.flush()
         folder = self.opt['path']['experiments_root']
         method = self.opt['train']['method']
@@ -106,9 +114,13 @@ class Reporter:
             'metrics': {metric.name: metric.entry for metric in self.evaluator.metrics},
             'skipped': {'count': len(skipped), 'files': skipped},
             'sets': sets,
+            'came_back': history.came_back(sets),
             'leftovers': leftovers.inside(osp.dirname(osp.dirname(folder)), self.opt['name'], self.forgotten)
             + leftovers.outside(self.opt),
         }
+        self.history.append(history.entry(self.opt, result, self.run.train_set.forget))
+        save()
+        result['history'] = history.brief(self.history)
         summary.write_summary(result, folder)
         self.run.logger.info(
             f'Written to {osp.relpath(folder)}: models/net_g_latest.pth, unlearn_summary.json, '

@@ -2,17 +2,19 @@
 
 The JSON: {version, name, finished, method, task, iterations, kept_iteration, seconds, memory, stopped_by, reason, cost,
 cost_share, metrics: {name: {type, options}}, skipped: {count, files}, sets: [{name, role, shows_forgotten, images,
-psnr: {input, original, unlearned, oracle}, ssim: {the same}, and so every other name of `val: metrics`}], leftovers:
-[{path, kind, bytes, why}]}. Unknown values are null. PSNR in dB; `finished` is when (UTC); `iterations` were done,
-`kept_iteration` is the one whose weights are left; `memory` is the peak in MiB, that of the GPU or of the process;
-`stopped_by` is a key of ENDINGS, `reason` says in words what diverged; `skipped` are the training files that could not
-be used; `cost` in image-forward-equivalents (one training patch forward = 1, a training step on it = 3); `cost_share`
-is that cost over the oracle's; `leftovers` are what still holds the forgotten data (leftovers.py).
+psnr: {input, original, unlearned, oracle}, ssim: {the same}, and so every other name of `val: metrics`}], came_back,
+history, leftovers: [{path, kind, bytes, why}]}. Unknown values are null. PSNR in dB; `finished` is when (UTC);
+`iterations` were done, `kept_iteration` is the one whose weights are left; `memory` is the peak in MiB, that of the GPU
+or of the process; `stopped_by` is a key of ENDINGS, `reason` says in words what diverged; `skipped` are the training
+files that could not be used; `cost` in image-forward-equivalents (one training patch forward = 1, a training step on
+it = 3); `cost_share` is that cost over the oracle's; sets of role forgotten have `left: {request, psnr}` and
+`came_back` as well, and `came_back` at the top names those that did (history.py); `history` is the chain of requests,
+this one the last; `leftovers` are what still holds the forgotten data (leftovers.py).
 """
 
 import json
 
-from basicsr_unlearn import leftovers
+from basicsr_unlearn import history, leftovers
 from basicsr_unlearn.atomic import atomic_write
 
 COLUMNS = ('input', 'original', 'unlearned', 'oracle')
@@ -89,6 +91,7 @@ def to_markdown(summary):
             *_left_out(summary),
             *_claims(summary),
             '',
+            *_chain(summary),
             *_leftovers(summary),
             '',
         ]
@@ -137,6 +140,18 @@ def _claims(summary):
             'prove it: later fine-tuning may bring it back.'
         )
     return lines
+
+
+def _chain(summary):
+    """Return what earlier requests removed, and whether it stays removed; nothing where there were none."""
+    requests, roles = summary.get('history') or [], {one['name']: one['role'] for one in summary['sets']}
+    unmeasured = history.unmeasured(requests[:-1], roles)
+    lines = [*history.verdicts(summary['sets']), *([unmeasured] if unmeasured else [])]
+    if len(requests) > 1:
+        rows = history.table(requests)
+        rows = [[cell if isinstance(cell, str) else _number(cell, 2) for cell in row] for row in rows]
+        lines = [*markdown_table(rows), '', *lines]
+    return ['## One request after another', '', *lines, ''] if lines else []
 
 
 def _leftovers(summary):

@@ -3,6 +3,7 @@
 import time
 from collections import OrderedDict
 from contextlib import nullcontext
+from functools import partial
 from os import path as osp
 
 import torch
@@ -57,22 +58,26 @@ class UnlearnModel(RestorationModel):
         self.stop = stop_options(train)
         self.divergence = Divergence(self.stop.gradient_limit)
         self.reporter = Reporter(self.opt, self.run)
+        self.beside_weights = {'history': self.reporter.history}  # as far as its requests are finished
         self.oracle_cost = manifest.oracle_cost(self.opt)
         self.rule = self.probes = self.clock = self.stopped_by = self.reason = self.random = None
         self.seconds, self.spent, self.finished = 0.0, 0.0, False
+        self.remedy = 'Lower train: optim_g: lr or bound the loss.'
 
     def begin(self):
         """Measure what to compare with, cut the probes and set the method up; once, before the first step."""
         if not self.reporter.before:
             self.reporter.measure_before()
         self.clock = time.time()
-        self.probes = Probes(self.run, self.stop.probes)
+        self.probes = Probes(self.run, self.stop)
         if self.rule is None:
             probes = self.probes.measure(self.run.net)
-            self.rule = StopRule(self.stop, self.probes.input_psnr(), probes, self.method.repairs)
+            self.rule = StopRule(self.stop, self.probes.points(), probes, self.method.repairs)
             if self.rule.judge(0, probes, self._copy_weights) == 'diverged':
                 raise InputError('path: pretrain_network_g: what it makes of the training pairs is not finite.')
             self._log_probes(0, probes)
+            if 'heldout' in probes and self.rule.gap(probes) <= 0:
+                self.run.logger.warning('No forget pair is known by heart: held-out pairs are restored as well.')
             self.method.setup()
         elif len(self.random) > self.opt['rank']:  # resumed, perhaps by more processes than there were
             random_states.restore(self.random[self.opt['rank']])
@@ -94,8 +99,11 @@ class UnlearnModel(RestorationModel):
         if self.reason is None:
             if losses:
                 self.optimizer_g.step()
-            self.method.edit_weights()
-            self._look(current_iter)
+            try:
+                self.method.edit_weights()
+                self._look(current_iter)
+            except Diverged as fault:
+                self.reason, self.remedy = fault.args
         now = time.time()
         self.seconds, self.clock = self.seconds + now - self.clock, now
         self._tick(self.opt['train']['total_iter'] if self.stopped_by or self.reason else current_iter)
@@ -116,10 +124,7 @@ class UnlearnModel(RestorationModel):
         return {**losses, 'grad_norm': torch.nn.utils.get_total_norm(gradients)}
 
     def _reduce(self, losses):
-        """Average the losses over all processes, for the log and for what is decided; return whether to leave.
-
-        One message carries all that the processes must agree on: so they end together.
-        """
+        """Average the losses over all processes; return whether to leave. One message: so they end together."""
         values = [value.detach().double().mean() for value in losses.values()]
         rest = torch.tensor([self.run.cost, float(interruption.asked)], dtype=torch.float64, device=self.device)
         *values, self.spent, asked = self.run.total(torch.stack([*values, *rest])).tolist()
@@ -140,10 +145,8 @@ class UnlearnModel(RestorationModel):
         self.stopped_by = self.rule.judge(iteration, probes, self._copy_weights)
         if self.stopped_by == 'diverged':
             self.reason = 'a probe is not finite'
-        if self.stopped_by is None and self.method.done:
-            self.stopped_by = 'method'
-        if self.stopped_by is None and spent:
-            self.stopped_by = 'max_cost_share'
+        if self.stopped_by is None and (self.method.done or spent):
+            self.stopped_by = 'method' if self.method.done else 'max_cost_share'
         self._log_probes(iteration, probes)
 
     def _check_weights(self):
@@ -151,7 +154,8 @@ class UnlearnModel(RestorationModel):
             self.reason = 'a weight is not finite'
 
     def _log_probes(self, iteration, probes):
-        goal = '' if self.rule.level is None else f' (goal {self.rule.level:.2f})'
+        gap = self.rule.gap(probes)
+        goal = '' if gap is None else f' (goal {probes["forget"] - gap:.2f})'
         kept = ', '.join(
             f'{name} {value - self.rule.original[name]:+.2f}' for name, value in probes.items() if name != 'forget'
         )
@@ -166,9 +170,7 @@ class UnlearnModel(RestorationModel):
             self.stopped_by, self.reason = 'diverged', f'{self.reason} at iteration {iteration}'
         kept = self.finish(iteration)
         if self.reason:
-            raise Diverged(
-                f'{self.reason}. The weights of iteration {kept} are saved. Lower train: optim_g: lr or bound the loss.'
-            )
+            raise Diverged(f'{self.reason}. The weights of iteration {kept} are saved. {self.remedy}')
         raise SystemExit(0)
 
     def finish(self, iteration):
@@ -182,11 +184,11 @@ class UnlearnModel(RestorationModel):
             )
         self.method.export(self.run.net)
         self.save_network(self.net_g, 'net_g', -1)
-        cost = self.run.total(self.run.cost)
         facts = {'iterations': iteration, 'kept_iteration': kept['iter'], 'seconds': round(self.seconds, 2)}
         facts.update(stopped_by=self.stopped_by, reason=self.reason)
         with interruption.at_once(REPORT) if not self.opt['dist'] else nullcontext():
-            self.reporter.report(self.run.net, cost, facts)
+            save = partial(self.save_network, self.net_g, 'net_g', -1)
+            self.reporter.report(self.run.net, self.run.total(self.run.cost), facts, save)
         self.finished = True
         return kept['iter']
 
@@ -212,6 +214,11 @@ class UnlearnModel(RestorationModel):
                 self.begin()
             self.stopped_by = self.stopped_by or 'total_iter'
             self.finish(int(self.opt['train']['total_iter']))
+
+    def save_network(self, net, net_label, current_iter, param_key='params'):
+        """Save weights that fit network_g, whatever the method has added to it."""
+        if self.opt['rank'] == 0:
+            super().save_network(self.method.plain(self.run.net), net_label, current_iter, param_key)
 
     def save_training_state(self, epoch, current_iter):
         """Save what resume needs: BasicSR's state, and what method, rules, report and generators know."""
@@ -242,7 +249,7 @@ class UnlearnModel(RestorationModel):
         super().resume_training(resume_state)
         state = resume_state['unlearn']
         self.method.load_state_dict(state['method'])
-        self.rule = StopRule(self.stop, 0.0, {}, self.method.repairs)
+        self.rule = StopRule(self.stop, {'input': 0.0, 'heldout': 0.0}, {}, self.method.repairs)
         self.rule.load_state_dict(state['rule'])
         self.divergence.load_state_dict(state['divergence'])
         self.reporter.before = state['before']
