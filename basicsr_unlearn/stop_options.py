@@ -11,16 +11,14 @@ from basicsr_unlearn.options import from_section
 class StopOptions:
     """`train: stop:`. Probes are patches cut from the training pairs, the same for the whole run."""
 
-    forget_psnr_below: object = (
-        'input+0.2'  # or heldout (below), for another task; +X: dB above it; a number: dB; ~: off
-    )
+    forget_psnr_below: object = 'input+0.2'  # or heldout, of other tasks; +X: dB above; a number: dB; ~: off
     retain_budget: float | None = 0.5  # dB that any retain probe may lose; ~: no limit
     every: int = 10  # iterations between two looks at the probes
     patience: int = 0  # looks to go on after the forget level is met, in search of better retain probes
     probes: int = 8  # patches of each source
     heldout_probes: int = 128  # patches of the forget set and of `datasets: train: heldout`, where that is the goal
     gradient_limit: float = 1000.0  # diverged: times the largest gradient norm of the first ten iterations; ~: no limit
-    max_cost_share: float = None  # end when this share of the oracle's training cost is spent; ~: no limit
+    max_cost_share: float = None  # end before more than this share of the oracle's training cost is spent; ~: no limit
 
 
 def stop_options(train):

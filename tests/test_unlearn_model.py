@@ -444,6 +444,6 @@ def test_a_run_ends_when_its_share_is_spent(options, run):
     status, home = run(options)
     result = summary(home)
     assert status == 0 and result['stopped_by'] == 'max_cost_share'
-    # an iteration costs 3 x 4 + 2, a look at the probes 4: the third one ends at 4 + 3 x 14 = 46, the fourth at 60
-    assert result['iterations'] == 4 and result['cost'] == 64 and result['cost_share'] == 0.064
+    # an iteration costs 3 x 4 + 2, a look at the probes 4: the third one ends at 4 + 3 x 14 = 46, and a look fits in
+    assert result['iterations'] == 3 and result['cost'] == 50 and result['cost_share'] == 0.05
     assert result['memory'] > 50

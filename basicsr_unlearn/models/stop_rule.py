@@ -32,6 +32,7 @@ class Probes:
             sources['heldout'] = dataset.heldout
         many = ('forget', 'heldout') if self.compares else ()
         self.numbers = {name: options.heldout_probes if name in many else options.probes for name in sources}
+        self.price = sum(self.numbers.values())  # of one look, by all processes together
         for stream, (name, source) in enumerate(sources.items()):
             pairs, number = [], self.numbers[name]
             for i in range(run.rank, number, run.world_size):

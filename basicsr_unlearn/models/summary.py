@@ -35,7 +35,7 @@ ENDINGS = {
     'forget_level': 'the forget probes fell to the level of the option file (forget_psnr_below)',
     'retain_budget': 'a retain probe lost more than retain_budget; back to the last good weights',
     'total_iter': 'total_iter was reached',
-    'max_cost_share': "the cost reached its share of the oracle's training (max_cost_share)",
+    'max_cost_share': "another step would cost more than its share of the oracle's training (max_cost_share)",
     'method': 'the method was done',
     'diverged': 'the run diverged; back to the last good weights',
 }

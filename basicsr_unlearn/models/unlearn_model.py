@@ -61,7 +61,7 @@ class UnlearnModel(RestorationModel):
         self.beside_weights = {'history': self.reporter.history}  # as far as its requests are finished
         self.oracle_cost = manifest.oracle_cost(self.opt)
         self.rule = self.probes = self.clock = self.stopped_by = self.reason = self.random = None
-        self.seconds, self.spent, self.finished = 0.0, 0.0, False
+        self.seconds, self.spent, self.price, self.finished = 0.0, 0.0, 0.0, False
         self.remedy = 'Lower train: optim_g: lr or bound the loss.'
 
     def begin(self):
@@ -93,8 +93,9 @@ class UnlearnModel(RestorationModel):
     def optimize_parameters(self, current_iter):
         if self.clock is None:
             self.begin()
+        before = self.run.cost
         losses = self._gradients()
-        interrupted = self._reduce(losses)
+        interrupted = self._reduce(losses, before)
         self.reason = self.divergence.judge(self.log_dict)
         if self.reason is None:
             if losses:
@@ -123,18 +124,19 @@ class UnlearnModel(RestorationModel):
         gradients = [p.grad for p in self.run.net.parameters() if p.grad is not None]
         return {**losses, 'grad_norm': torch.nn.utils.get_total_norm(gradients)}
 
-    def _reduce(self, losses):
+    def _reduce(self, losses, before):
         """Average the losses over all processes; return whether to leave. One message: so they end together."""
         values = [value.detach().double().mean() for value in losses.values()]
-        rest = torch.tensor([self.run.cost, float(interruption.asked)], dtype=torch.float64, device=self.device)
-        *values, self.spent, asked = self.run.total(torch.stack([*values, *rest])).tolist()
+        rest = [self.run.cost, self.run.cost - before, interruption.asked]
+        rest = torch.tensor(rest, dtype=torch.float64, device=self.device)
+        *values, self.spent, self.price, asked = self.run.total(torch.stack([*values, *rest])).tolist()
         self.log_dict = OrderedDict(zip(losses, [value / self.opt['world_size'] for value in values], strict=True))
         return asked > 0
 
     def _look(self, iteration):
         """Measure the probes when it is time, and let the rule judge them."""
-        share = self.stop.max_cost_share
-        spent = share is not None and self.spent >= share * self.oracle_cost
+        share, next_cost = self.stop.max_cost_share, self.price + self.probes.price  # of a step and the last look
+        spent = share is not None and self.spent + next_cost > share * self.oracle_cost
         last = iteration >= self.opt['train']['total_iter'] or self.method.done or spent
         if iteration % self.stop.every and not last:
             return
