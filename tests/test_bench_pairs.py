@@ -57,6 +57,7 @@ def bench_file(tmp_path, monkeypatch, options):
     return path
 
 
+@pytest.mark.slow
 def test_a_whole_benchmark(bench_file, capfd):
     assert main(['bench', '-opt', str(bench_file), '--workers', '1']) == 0
     content = json.loads(open('bench/tiny_pairs/leaderboard.json').read())
