@@ -17,7 +17,7 @@ from basicsr_unlearn.data.sources import ImageReader, build_source, image_files,
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.methods.covariance_navigation import PROXIES
 from basicsr_unlearn.option_tables import FORGOTTEN_ROLES
-from basicsr_unlearn.preflight import check_dataset, check_proxies
+from basicsr_unlearn.preflight_data import check_dataset, check_proxies
 
 LISTS = ('lmdb', 'file_list', 'meta_info_file', 'glob', 'without', 'regions')  # their errors may name images
 DEGRADED, CLEAN = 0, -1  # where in a pair

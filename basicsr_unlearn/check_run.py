@@ -16,7 +16,8 @@ from basicsr_unlearn.models.dry_run import peak_memory
 from basicsr_unlearn.models.inference import AT_ONCE
 from basicsr_unlearn.models.summary import markdown_table
 from basicsr_unlearn.network import build_network_g
-from basicsr_unlearn.preflight import check_parts, option_tests
+from basicsr_unlearn.preflight import option_tests
+from basicsr_unlearn.preflight_data import check_parts
 from basicsr_unlearn.preflight_history import check_retain
 from basicsr_unlearn.preflight_network import weight_tests
 

@@ -19,7 +19,7 @@ from basicsr_unlearn.data.forget_retain_paired_dataset import ForgetRetainPaired
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.models.run import FRESH
 from basicsr_unlearn.models.unlearn_model import UnlearnModel
-from basicsr_unlearn.preflight import check_data
+from basicsr_unlearn.preflight_data import check_data
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from os import path as osp
 
-from basicsr_unlearn import checkpoint, option_file, option_tree, preflight, preflight_network
+from basicsr_unlearn import checkpoint, option_file, option_tree, preflight, preflight_data, preflight_network
 from basicsr_unlearn.audit_options import QUICK, audit_options
 from basicsr_unlearn.data.sources import build_source
 from basicsr_unlearn.errors import InputError
@@ -145,7 +145,7 @@ class Subject:
 
     def _check(self):
         preflight.check_options(self.opt)
-        preflight.check_data({**self._data(), **{f'datasets: {k}': s for k, s in self.opt['datasets'].items()}})
+        preflight_data.check_data({**self._data(), **{f'datasets: {k}': s for k, s in self.opt['datasets'].items()}})
         preflight_network.check_network(self.opt)
         for key, weights in (
             ('--weights', self.weights),

@@ -3,7 +3,7 @@
 import json
 
 from basicsr.data import build_dataset
-from basicsr_unlearn import option_tree, preflight, preflight_network
+from basicsr_unlearn import option_tree, preflight, preflight_data, preflight_network
 from basicsr_unlearn.bench.settings import run_name
 from basicsr_unlearn.checkpoint import load_into
 from basicsr_unlearn.data.sources import build_source
@@ -11,7 +11,7 @@ from basicsr_unlearn.data.splits import check_split
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.network import build_network_g
 from basicsr_unlearn.option_tables import ROLES
-from basicsr_unlearn.options import check_choice, check_keys, check_name
+from basicsr_unlearn.options import check_choice, check_keys, check_name, task_of
 from basicsr_unlearn.preflight_images import check_images
 from basicsr_unlearn.run_tree import complete
 
@@ -66,7 +66,7 @@ def _check_sets(bench):
         option_tree.check_source(option, source)
         build_source(option, source)
         sections[option] = {**loader, 'type': 'MixedPairedDataset', 'sources': {'data': source}}
-    preflight.check_data(sections)
+    preflight_data.check_data(sections)
 
 
 def _attacker(bench):
@@ -88,16 +88,16 @@ def _check_rows(bench):
     for row in bench.rows:
         for trial in range(len(bench.searches[row])):
             opt = complete(bench.tree(row, trial, bench.options.seeds[0]))
-            data = json.dumps(opt['datasets'], sort_keys=True, default=str)
+            data = json.dumps([task_of(opt), opt['datasets']], sort_keys=True, default=str)
             net = json.dumps([opt['network_g'], opt['path'], opt['train']['method']], sort_keys=True, default=str)
             try:
                 preflight.check_options(opt)
                 if data not in seen:
-                    preflight.check_data({f'datasets: {key}': part for key, part in opt['datasets'].items()})
-                    preflight.check_parts(opt)
+                    preflight_data.check_data({f'datasets: {key}': part for key, part in opt['datasets'].items()})
+                    preflight_data.check_parts(opt)
                 if net not in seen:
                     preflight_network.check_network(opt)
-                    check_images(preflight.check_proxies(opt))
+                    check_images(preflight_data.check_proxies(opt))
             except InputError as error:
                 raise InputError(f'rows: {row}: {error}') from None
             seen.update((data, net))
