@@ -101,8 +101,8 @@ class Course:
         self._unlearn([(row, self.chosen[row], seed) for row in best for seed in self.options.seeds], 'more seeds')
         rows = {row: [run_name(row, self.chosen[row], seed) for seed in self.options.seeds] for row in best}
         numbers = self._look([*self.weights, *sum(rows.values(), [])], 'test', self.bench.full, 'full attack on test')
-        leaderboard.write(self.bench, {'screening': self.screening, 'final': self._table(numbers, rows)})
-        print(f'Written to {self.bench.folder}: leaderboard.md, .json, .csv, .png')
+        tables = {'screening': self.screening, 'final': self._table(numbers, rows)}
+        print(f'Written: {leaderboard.write(self.bench, tables)}.')
 
     def _table(self, numbers, rows):
         entries = [numbers.row(row, nets, self._runs_of(nets)) for row, nets in rows.items()]

@@ -49,6 +49,9 @@ def write(bench, tables):
     Args:
         bench (Bench): The options.
         tables (dict): `screening` and, when it is there, `final`: `{references, rows, attacks}`.
+
+    Returns:
+        str: What was written, and why there is no picture where there is none.
     """
     stem = osp.join(bench.folder, 'leaderboard')
     content = {
@@ -70,9 +73,9 @@ def write(bench, tables):
     try:
         from basicsr_unlearn.bench import plot
     except ImportError:
-        print('No picture of the leaderboard: matplotlib is not installed (pip install "basicsr-unlearn[report]").')
-        return
+        return f'{stem}.md, .json, .csv; no .png: matplotlib is not installed (pip install "basicsr-unlearn[report]")'
     plot.draw(content, f'{stem}.png')
+    return f'{stem}.md, .json, .csv, .png'
 
 
 def to_markdown(content):
