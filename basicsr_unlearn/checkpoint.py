@@ -19,6 +19,7 @@ ZOO = osp.join(osp.dirname(__file__), 'zoo')
 WRAPPERS = ('module.', '_orig_mod.')  # DistributedDataParallel, torch.compile
 MODULES = ('net.', 'net_g.')  # the network inside a Lightning module
 NUMBER = (int, float)
+CHUNK = 1 << 20  # bytes read at once
 HISTORY = {  # what is read from an entry
     'name': str,
     'task': str,
@@ -244,5 +245,8 @@ def save_half(weights, path, history=()):
 
 def sha256(path):
     """Return the sha256 of a file as a hexadecimal string."""
+    digest = hashlib.sha256()  # hashlib.file_digest is not in Python 3.10
     with open(path, 'rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

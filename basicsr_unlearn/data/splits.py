@@ -1,13 +1,12 @@
 """Pairs that are asked to be gone, and pairs that stay: they must have no image in common."""
 
-import hashlib
 import os
 from os import path as osp
 
+from basicsr_unlearn.checkpoint import sha256
 from basicsr_unlearn.data.lists import read_list
 from basicsr_unlearn.errors import InputError
 
-CHUNK = 1 << 20  # bytes read at once
 REMEDY = 'Set without: forget there, or choose by file_list or glob.'
 
 
@@ -117,14 +116,6 @@ def _copies(files):
         if len({option for option, _ in alike}) > 1:
             contents = {}
             for option, path in alike:
-                other = contents.setdefault(_digest(path), option)
+                other = contents.setdefault(sha256(path), option)
                 if other != option:
                     yield option, path, other
-
-
-def _digest(path):
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.digest()
