@@ -20,15 +20,7 @@ WRAPPERS = ('module.', '_orig_mod.')  # DistributedDataParallel, torch.compile
 MODULES = ('net.', 'net_g.')  # the network inside a Lightning module
 NUMBER = (int, float)
 CHUNK = 1 << 20  # bytes read at once
-HISTORY = {  # what is read from an entry
-    'name': str,
-    'task': str,
-    'method': str,
-    'finished': str,
-    'forget': dict,
-    'cost': NUMBER,
-    'sets': list,
-}
+HISTORY = {'name': str, 'task': str, 'method': str, 'finished': str, 'forget': dict, 'cost': NUMBER, 'sets': list}
 LIGHTNING = {'pytorch-lightning_version': '2.0.1'}  # the published one; readers migrate from here
 
 
@@ -124,7 +116,7 @@ def read_history(path, option):
 
 
 def _is_request(entry):
-    """Return whether an entry of a history holds what is read from it."""
+    """Return whether an entry of a history holds what is read from it (HISTORY)."""
     if not isinstance(entry, dict) or not all(isinstance(entry.get(key), kind) for key, kind in HISTORY.items()):
         return False
     for one in entry['sets']:

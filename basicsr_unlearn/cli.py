@@ -22,13 +22,12 @@ from basicsr_unlearn import (
 from basicsr_unlearn.audit_run import add_command as add_audit
 from basicsr_unlearn.bench import add_command as add_bench
 from basicsr_unlearn.compat.reading import parse_unchecked
-from basicsr_unlearn.errors import Diverged, InputError, Lost
+from basicsr_unlearn.errors import Diverged, InputError, Lost, one_line
 from basicsr_unlearn.option_tables import PATH, check_values
 from basicsr_unlearn.protect import add_command as add_protect
 from basicsr_unlearn.report import add_commands as add_report
 
 OK, FAILED, BAD_INPUT, DIVERGED = 0, 1, 2, 3
-LONGEST = 400  # characters of an error message
 STATUS = """exit status:
   0  finished, or stopped by a rule of the option file
   1  failed: a full disk, another process that is gone; what was saved before is whole, go on with --auto_resume
@@ -49,7 +48,7 @@ def main(argv=None):
             plugin.load()
         return options.run(options)
     except InputError as error:
-        return _fail(_one_line(error), BAD_INPUT)
+        return _fail(one_line(error), BAD_INPUT)
     except Diverged as error:
         return _fail(f'diverged: {error}', DIVERGED)
     except Lost as error:
@@ -148,13 +147,6 @@ def convert(options):
     what = checkpoint.convert(options.source, options.target, options.param_key, not options.no_history)
     print(f'wrote {options.target}: {what}')
     return OK
-
-
-def _one_line(error):
-    """Return an error's own line without what a data loader's worker adds, its middle left out where it is long."""
-    text = str(error).split(f'{type(error).__module__}.{type(error).__qualname__}: ')[-1]
-    text = ' '.join(''.join(sign if sign.isprintable() else ' ' for sign in text).split())
-    return text if len(text) <= LONGEST else f'{text[: LONGEST - 155]} ... {text[-150:]}'
 
 
 def _agrees(options, question):

@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import NET, make_net
 
-from basicsr_unlearn import cli
+from basicsr_unlearn import errors
 from basicsr_unlearn.cli import main
 from basicsr_unlearn.data.digests import pixel_digests
 from basicsr_unlearn.data.lmdb_files import write_lmdb
@@ -506,7 +506,7 @@ def as_written(message, tmp_path):
         message = message.replace(f'{folder}/', '')
     message = re.sub(r'(no checkpoint at all) \(.*?\)\.', r'\1 (why).', message)
     message = re.sub(r'this machine has \d+', 'this machine has fewer', message)
-    return cli._one_line(message).replace('|', '\\|')
+    return errors.one_line(message).replace('|', '\\|')
 
 
 def assert_refused(status, home, capsys, words):
@@ -529,7 +529,7 @@ def assert_in_table(case, message, tmp_path):
 @pytest.mark.parametrize('case', CASES)
 def test_bad_input(case, options, run, tmp_path, capsys, monkeypatch):
     spoil, words = CASES[case]
-    monkeypatch.setattr(cli, 'LONGEST', 10_000)  # as_written cuts what is too long, when the folders are gone
+    monkeypatch.setattr(errors, 'LONGEST', 10_000)  # as_written cuts what is too long, when the folders are gone
     tree = options
     if isinstance(spoil, str):
         tree = spoil

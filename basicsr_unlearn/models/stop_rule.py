@@ -135,6 +135,15 @@ class StopRule:
         """Return how far the forget probes are above the level, dB; None without a level."""
         return None if self.level is None else probes['forget'] - self.level - probes.get('heldout', 0.0)
 
+    def words(self, probes):
+        """Return for the log what the probes say: the forget level and its goal, and what each other one gained."""
+        gap = self.gap(probes)
+        goal = '' if gap is None else f' (goal {probes["forget"] - gap:.2f})'
+        kept = ', '.join(
+            f'{name} {value - self.original[name]:+.2f}' for name, value in probes.items() if name != 'forget'
+        )
+        return f'forget {probes["forget"]:.2f} dB{goal}; {kept or "no retain"}'
+
     def _wait(self):
         self.waited += 1
         return 'forget_level' if self.waited > self.options.patience else None

@@ -38,8 +38,7 @@ class UnlearnModel(RestorationModel):
 
     Raises:
         InputError: Unknown options, weights that do not fit.
-        Diverged: A loss, gradient, weight or probe is not finite, or gradients explode; raised after the last good
-            weights are saved.
+        Diverged: A value is not finite, or gradients explode; raised after the last good weights are saved.
         SystemExit: Status 0 when a rule ends the run before `total_iter`, 4 after a signal; raised after saving.
     """
 
@@ -59,7 +58,7 @@ class UnlearnModel(RestorationModel):
         self.divergence = Divergence(self.stop.gradient_limit)
         self.reporter = Reporter(self.opt, self.run)
         self.beside_weights = {'history': self.reporter.history}  # as far as its requests are finished
-        self.oracle_cost = manifest.oracle_cost(self.opt)
+        self.budget = (self.stop.max_cost_share or float('inf')) * (manifest.oracle_cost(self.opt) or 1)
         self.rule = self.probes = self.clock = self.stopped_by = self.reason = self.random = None
         self.seconds, self.spent, self.price, self.finished = 0.0, 0.0, 0.0, False
         self.remedy = 'Lower train: optim_g: lr or bound the loss.'
@@ -135,8 +134,7 @@ class UnlearnModel(RestorationModel):
 
     def _look(self, iteration):
         """Measure the probes when it is time, and let the rule judge them."""
-        share, next_cost = self.stop.max_cost_share, self.price + self.probes.price  # of a step and the last look
-        spent = share is not None and self.spent + next_cost > share * self.oracle_cost
+        spent = self.spent + self.price + self.probes.price > self.budget  # with another step and the last look
         last = iteration >= self.opt['train']['total_iter'] or self.method.done or spent
         if iteration % self.stop.every and not last:
             return
@@ -156,14 +154,7 @@ class UnlearnModel(RestorationModel):
             self.reason = 'a weight is not finite'
 
     def _log_probes(self, iteration, probes):
-        gap = self.rule.gap(probes)
-        goal = '' if gap is None else f' (goal {probes["forget"] - gap:.2f})'
-        kept = ', '.join(
-            f'{name} {value - self.rule.original[name]:+.2f}' for name, value in probes.items() if name != 'forget'
-        )
-        self.run.logger.info(
-            f'Probes @ {iteration} iter: forget {probes["forget"]:.2f} dB{goal}; {kept or "no retain"}'
-        )
+        self.run.logger.info(f'Probes @ {iteration} iter: {self.rule.words(probes)}')
         log_probes(iteration, probes, self.get_current_learning_rate()[0])
 
     def _end(self, iteration):
@@ -254,7 +245,6 @@ class UnlearnModel(RestorationModel):
         self.rule = StopRule(self.stop, {'input': 0.0, 'heldout': 0.0}, {}, self.method.repairs)
         self.rule.load_state_dict(state['rule'])
         self.divergence.load_state_dict(state['divergence'])
-        self.reporter.before = state['before']
+        self.reporter.before, self.random = state['before'], state['random']
         self.run.skipped.collect(state['skipped'])
         self.run.cost, self.seconds = state['cost'] / self.opt['world_size'], state['seconds']
-        self.random = state['random']
