@@ -19,17 +19,8 @@ from basicsr_unlearn.audits.toy_options import adapt
 from basicsr_unlearn.cli import main
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.methods import Batch, build_method, method_options
-from basicsr_unlearn.methods.null_space import (
-    NullSpace,
-    all_but_smallest,
-    largest_by_share,
-    layers_of,
-    measure_covariances,
-    patches_of,
-    spectrum,
-    to_rows,
-    to_weight,
-)
+from basicsr_unlearn.methods.layer_patches import layers_of, measure_covariances, patches_of, to_rows, to_weight
+from basicsr_unlearn.methods.null_space import NullSpace, all_but_smallest, largest_by_share, spectrum
 from basicsr_unlearn.models.unlearn_model import UnlearnModel
 
 

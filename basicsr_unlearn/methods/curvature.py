@@ -7,7 +7,8 @@ import math
 
 import torch
 
-from basicsr_unlearn.errors import Diverged
+from basicsr.utils.registry import LOSS_REGISTRY
+from basicsr_unlearn.errors import Diverged, InputError
 
 GROWN = 10.0  # batches differ: their noise alone may make a change larger than the first
 
@@ -120,3 +121,23 @@ def step_along(weights, update, share):
     update = share * flat(weights).norm() / update.norm() * update
     for weight, part in zip(weights, parts_of(update, weights), strict=True):
         weight -= part
+
+
+def check_curvature(option, section):
+    """Raise InputError for a loss that is straight between an error of 0.05 and the next one, as L1 is."""
+    loss = dict(section)
+    kind = loss.pop('type', None)
+    if kind not in LOSS_REGISTRY:
+        return  # the check of names says so
+    error = torch.full((1, 3, 8, 8), 0.05, requires_grad=True)
+    try:
+        criterion = LOSS_REGISTRY.get(kind)(**loss)  # build_loss would start the log
+    except (TypeError, ValueError):
+        return  # the check of its options says so
+    (slope,) = torch.autograd.grad(criterion(error, torch.zeros_like(error)), error, create_graph=True)
+    bent = slope.requires_grad and torch.autograd.grad(slope.sum(), error, materialize_grads=True)[0].mean() * 0.05
+    if not bent > 1e-3 * slope.abs().mean():
+        raise InputError(
+            f'{option}: {section} has no curvature, which the second order needs. Set '
+            '{type: CharbonnierLoss, eps: 1e-3}, or order: first.'
+        )

@@ -6,10 +6,10 @@ from itertools import cycle
 import torch
 
 from basicsr.losses import build_loss
-from basicsr.utils.registry import LOSS_REGISTRY
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.methods.base import METHOD_REGISTRY, UnlearnMethod
 from basicsr_unlearn.methods.curvature import (
+    check_curvature,
     conjugate_gradient,
     flat,
     gauss_newton_product,
@@ -55,26 +55,6 @@ class InfluenceOptions(TargetOptions):
                 raise InputError(f'train: method: {name}: {getattr(self, name)} must be positive.')
         if self.order != 'first':
             check_curvature('train: method: retain_opt', self.retain_opt)
-
-
-def check_curvature(option, section):
-    """Raise InputError for a loss that is straight between an error of 0.05 and the next one, as L1 is."""
-    loss = dict(section)
-    kind = loss.pop('type', None)
-    if kind not in LOSS_REGISTRY:
-        return  # the check of names says so
-    error = torch.full((1, 3, 8, 8), 0.05, requires_grad=True)
-    try:
-        criterion = LOSS_REGISTRY.get(kind)(**loss)  # build_loss would start the log
-    except (TypeError, ValueError):
-        return  # the check of its options says so
-    (slope,) = torch.autograd.grad(criterion(error, torch.zeros_like(error)), error, create_graph=True)
-    bent = slope.requires_grad and torch.autograd.grad(slope.sum(), error, materialize_grads=True)[0].mean() * 0.05
-    if not bent > 1e-3 * slope.abs().mean():
-        raise InputError(
-            f'{option}: {section} has no curvature, which the second order needs. Set '
-            '{type: CharbonnierLoss, eps: 1e-3}, or order: first.'
-        )
 
 
 @METHOD_REGISTRY.register()
