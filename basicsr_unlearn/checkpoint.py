@@ -119,6 +119,11 @@ def _is_request(entry):
     """Return whether an entry of a history holds what is read from it (HISTORY)."""
     if not isinstance(entry, dict) or not all(isinstance(entry.get(key), kind) for key, kind in HISTORY.items()):
         return False
+    scenes, share = entry['forget'].get('scenes'), entry.get('cost_share')
+    if scenes is not None and not (isinstance(scenes, list) and [type(number) for number in scenes] == [int, int]):
+        return False
+    if not isinstance(share, (*NUMBER, type(None))):
+        return False
     for one in entry['sets']:
         psnr = one.get('psnr') if isinstance(one, dict) else None
         if not isinstance(psnr, dict) or not all(isinstance(one.get(key), str) for key in ('name', 'role')):

@@ -86,8 +86,7 @@ def judge(history, sets):
         one['left'] = one['came_back'] = None
         for request in history:
             for then in request['sets']:
-                same = then['name'] == one['name'] and abs(then['psnr']['input'] - one['psnr']['input']) < SAME_SET
-                if same and then['role'] == 'forget':
+                if then['role'] == 'forget' and _same(then, one):
                     one['left'] = {'request': request['name'], 'psnr': then['psnr']['unlearned']}
         if one['left']:
             one['came_back'] = one['psnr']['unlearned'] - one['left']['psnr'] > CAME_BACK
@@ -114,7 +113,7 @@ def came_back(sets):
 
 
 def unmeasured(history, sets):
-    """Return one sentence on what earlier requests removed and no set of a run measures again; None: there is nothing.
+    """Return `[one sentence]` on what earlier requests removed and no set of a run measures again; empty: nothing.
 
     Args:
         history (list): Of the requests before.
@@ -125,11 +124,18 @@ def unmeasured(history, sets):
     }
     lost = [f'{name} (request {of})' for name, of in removed.items() if sets.get(name) not in FORGOTTEN_ROLES]
     if not lost:
-        return None
-    return (
+        return []
+    return [
         f'Earlier removals that are not measured again: {", ".join(lost)}. Add each to datasets as the validation set '
         'that it was, with role: forgotten.'
-    )
+    ]
+
+
+def remarks(summary, only_returned=False):
+    """Return what the summary of a run says of earlier removals: `verdicts`, and `unmeasured` ones."""
+    roles = {one['name']: one['role'] for one in summary['sets']}
+    earlier = (summary.get('history') or [])[:-1]
+    return [*verdicts(summary['sets'], only_returned), *unmeasured(earlier, roles)]
 
 
 def table(history):
@@ -139,22 +145,25 @@ def table(history):
         list[list]: The head, then a row for each set: name, roles, PSNR before and after each request (None: not
         measured). Then rows of text on methods, tasks, costs and dates.
     """
-    keys = dict.fromkeys(_key(one) for request in history for one in request['sets'])
+    known = []
+    for one in (one for request in history for one in request['sets']):
+        if not any(_same(one, other) for other in known):
+            known.append(one)
     rows = [['set', 'role', 'before', *(f'after {request["name"]}' for request in history)]]
-    for key in keys:
-        found = [next((one for one in request['sets'] if _key(one) == key), None) for request in history]
+    for first in known:
+        found = [next((one for one in request['sets'] if _same(one, first)), None) for request in history]
         states = [found[0] and found[0]['psnr']['original']]
         for here, later in zip(found, [*found[1:], None], strict=True):
             states.append(here['psnr']['unlearned'] if here else later and later['psnr']['original'])
-        rows.append([key[0], ', '.join(one['role'] if one else 'n/a' for one in found), *states])
+        rows.append([first['name'], ', '.join(one['role'] if one else 'n/a' for one in found), *states])
     for what, say in REQUEST.items():
         rows.append([what, '', '', *map(say, history)])
     return rows
 
 
-def _key(one):
-    """Sets of one name whose degraded pictures differ are two sets."""
-    return one['name'], round(one['psnr']['input'] / SAME_SET)
+def _same(one, other):
+    """Return whether two measured sets are one; sets of one name whose degraded pictures differ are two."""
+    return one['name'] == other['name'] and abs(one['psnr']['input'] - other['psnr']['input']) < SAME_SET
 
 
 def _cost(request):

@@ -54,13 +54,14 @@ class Pool:
         self.executor.shutdown(wait=error is None, cancel_futures=True)
 
     def run(self, jobs, title):
-        """Do all jobs that are not done; return `{key: result}`.
+        """Do all jobs that are not done, those of one key once; return `{key: result}`.
 
         Raises:
             InputError: A job says so; no other is begun, and the results of those that have begun are kept.
         """
-        results = {job['key']: self._read(job) for job in jobs}
-        pending = [job for job in jobs if results[job['key']] is None]
+        jobs = {job['key']: job for job in jobs}
+        results = {key: self._read(job) for key, job in jobs.items()}
+        pending = [job for key, job in jobs.items() if results[key] is None]
         if not pending:
             return results
         failed = None

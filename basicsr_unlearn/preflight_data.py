@@ -5,7 +5,7 @@ from copy import deepcopy
 from basicsr.utils.registry import DATASET_REGISTRY
 from basicsr_unlearn import option_tree, options
 from basicsr_unlearn.data.pairing import find_pairs, is_lmdb
-from basicsr_unlearn.data.sources import image_files
+from basicsr_unlearn.data.sources import build_source, image_files
 from basicsr_unlearn.data.splits import check_split
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.methods import method_options
@@ -20,6 +20,23 @@ def check_data(sections, open_images=True):
         images += check_dataset(option, section)
     if open_images:
         check_images(images)
+
+
+def loader_options(train):
+    """Return a section `datasets: train` less what says which images: the options of its loader."""
+    return {key: value for key, value in train.items() if key not in ('forget', 'retain', 'heldout')}
+
+
+def as_training_set(option, source, train):
+    """Return a source by itself as a training set with the loader of another, which is how its images are checked.
+
+    Raises:
+        InputError: Unknown keys, or as `build_source`.
+    """
+    option_tree.check_source(option, source)
+    build_source(option, source)
+    name = option.split(': ')[-1]
+    return {**loader_options(train), 'type': 'MixedPairedDataset', 'sources': {name: source}}
 
 
 def check_parts(opt):

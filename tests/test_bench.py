@@ -377,7 +377,7 @@ def test_gaps_of_both_signs_do_not_cancel():
     row = table.row('A', ['a', 'b'], [run, {**run, 'kept_iteration': 3}])
     assert (row['forget_gap'], row['distance'], row['unchanged']) == (0, 3, 1)
     assert row['shortfall'] == pytest.approx(3 - 0.2)
-    cells = leaderboard_file._cells({'references': [], 'rows': [{**row, 'budget': 0.05}]}, 'degradation')[1]
+    cells = leaderboard_file._cells({'references': [], 'rows': [{**row, 'budget': 0.05}]}, 'relearning')[1]
     assert cells[0] == 'A (over budget, 1 of 2 unchanged)' and cells[-1] == 'x'
 
 

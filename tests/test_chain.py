@@ -20,9 +20,17 @@ def test_three_requests(tmp_path):
         environment = {**os.environ, 'PYTHONPATH': ROOT, 'OMP_NUM_THREADS': '1'}
         subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
     summary = json.loads((tmp_path / 'experiments/chain_3_noise/unlearn_summary.json').read_text())
-    assert [request['name'] for request in summary['history']] == [f'chain_{name}' for name in RUNS]
+    requests = summary['history']
+    assert [(entry['name'], entry['task'], entry['method']) for entry in requests] == [
+        ('chain_1_haze', 'degradation', 'IdentityTarget'),
+        ('chain_2_pairs', 'instance', 'MirrorTarget'),
+        ('chain_3_noise', 'degradation', 'IdentityTarget'),
+    ]
+    assert requests[1]['forget']['scenes'] == [0, 40] and requests[1]['forget']['what'] == 'drawn scenes'
+    roles = {entry['name']: entry['role'] for entry in requests[2]['sets']}
+    assert roles == {'haze': 'forgotten', 'pairs': 'forgotten', 'rain': 'retain', 'noise': 'forget'}
     states = {one['name']: [] for one in summary['sets']}
-    for request in summary['history']:
+    for request in requests:
         for one in request['sets']:
             states[one['name']].append(one['psnr'])
     haze, pairs, rain, noise = (states[name] for name in ('haze', 'pairs', 'rain', 'noise'))

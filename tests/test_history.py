@@ -328,26 +328,3 @@ def test_sets_by_role():
     sets = {f'val_{role}': {**common, 'name': role, 'role': role} for role in ('forget', 'retain', 'forgotten')}
     opt = {'datasets': {'train': {'forget': {'scenes': 3, 'degradation': {'type': 'haze'}}}, **sets}}
     assert leftovers.forgotten_sets(opt) == ['forget', 'forgotten']
-
-
-@pytest.mark.slow
-def test_the_option_files_of_the_chain(run):
-    """Two iterations each: they go on from one another, and each measures what went before."""
-    folder = Path(__file__).parents[1] / 'options' / 'chain'
-    Path('options').symlink_to(folder.parent)  # their weights are named from the repository's folder
-    for name in ('1_haze', '2_pairs', '3_noise'):
-        tree = yaml.safe_load((folder / f'{name}.yml').read_text())
-        tree['train'].update(total_iter=2, scheduler={'type': 'MultiStepLR', 'milestones': [2]})
-        tree['logger']['use_tb_logger'] = False
-        status, home = run(tree)
-        assert status == 0
-    requests = history_of(home, 'chain_3_noise')
-    assert [(entry['name'], entry['task'], entry['method']) for entry in requests] == [
-        ('chain_1_haze', 'degradation', 'IdentityTarget'),
-        ('chain_2_pairs', 'instance', 'MirrorTarget'),
-        ('chain_3_noise', 'degradation', 'IdentityTarget'),
-    ]
-    assert requests[1]['forget']['scenes'] == [0, 40] and requests[1]['forget']['what'] == 'drawn scenes'
-    roles = {entry['name']: entry['role'] for entry in requests[2]['sets']}
-    assert roles == {'haze': 'forgotten', 'pairs': 'forgotten', 'rain': 'retain', 'noise': 'forget'}
-    assert summary(home, 'chain_3_noise')['came_back'] == []

@@ -10,7 +10,8 @@ from basicsr.version import __version__ as basicsr_version
 from basicsr_unlearn import __version__, checkpoint, leftovers, option_file
 from basicsr_unlearn.data.digests import forgotten
 
-SECRET = ('dataroot_', 'file_list', 'meta_info_file', 'glob', 'regions')  # keys that say where the forget set is
+PLACES = ('dataroot_', 'file_list', 'meta_info_file', 'regions')  # keys that say where the forget set is,
+SECRET = (*PLACES, 'glob')  # and one that says which of the files there
 
 
 def collect(subject, nets):
@@ -42,7 +43,7 @@ def collect(subject, nets):
 def options_text(opt):
     """Return the option tree as YAML, less where the forget set is."""
     forget = {key: '<forget set>' if key.startswith(SECRET) else value for key, value in _forget(opt).items()}
-    places = {str(value) for key, value in _forget(opt).items() if key.startswith(SECRET) and value}
+    places = {str(value) for key, value in _forget(opt).items() if key.startswith(PLACES) and value}
     datasets = {**opt['datasets'], 'train': {**opt['datasets']['train'], 'forget': forget}}
     text = yaml.safe_dump({**opt, 'datasets': datasets}, sort_keys=False)
     for place in sorted(places, key=len, reverse=True):

@@ -8,7 +8,6 @@ from os import path as osp
 
 from basicsr_unlearn import checkpoint, option_file, option_tree, preflight, preflight_data, preflight_network
 from basicsr_unlearn.audit_options import QUICK, audit_options
-from basicsr_unlearn.data.sources import build_source
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.network import build_network_g
 from basicsr_unlearn.options import check_name, expand_paths, is_private, task_of
@@ -158,13 +157,10 @@ class Subject:
     def _data(self):
         """Return the sources of the section `audit` as training sets, which is how their images are checked."""
         train, found = self.opt['datasets']['train'], {}
-        loader = {key: value for key, value in train.items() if key not in ('forget', 'retain', 'heldout')}
         for key in ('public', 'heldout'):
             section, option = getattr(self.options, key), f'audit: {key}'
             if section is not None:
-                option_tree.check_source(option, section)
-                build_source(option, section)
-                found[option] = {**loader, 'type': 'MixedPairedDataset', 'sources': {key: section}}
+                found[option] = preflight_data.as_training_set(option, section, train)
         return found
 
 

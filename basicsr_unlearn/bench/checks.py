@@ -3,15 +3,15 @@
 import json
 
 from basicsr.data import build_dataset
-from basicsr_unlearn import option_tree, preflight, preflight_data, preflight_network
+from basicsr_unlearn import preflight, preflight_data, preflight_network
 from basicsr_unlearn.bench.settings import run_name
 from basicsr_unlearn.checkpoint import load_into
 from basicsr_unlearn.data.sources import build_source
 from basicsr_unlearn.data.splits import check_split
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.network import build_network_g
-from basicsr_unlearn.option_tables import ROLES
 from basicsr_unlearn.options import check_choice, check_keys, check_name, task_of
+from basicsr_unlearn.preflight_history import check_retain
 from basicsr_unlearn.preflight_images import check_images
 from basicsr_unlearn.run_tree import complete
 
@@ -48,38 +48,35 @@ def check(bench):
 def _check_sets(bench):
     """Check the sets that are measured and the attacker's data, pixels included."""
     check_keys('sets', bench.options.sets, ('val', 'test'))
-    sections = {}
+    sections, roles = {}, ('forget', 'retain', 'watched') if bench.membership else ('forget', 'retain')
     for split in ('val', 'test'):
         for name, section in (bench.options.sets.get(split) or {}).items():
             option = f'sets: {split}: {name}'
             if not isinstance(section, dict):
                 raise InputError(f'{option}: must be a section of keys, not {section!r}.')
-            check_choice(f'{option}: role', section.get('role'), (*ROLES, 'watched') if bench.membership else ROLES)
+            check_choice(f'{option}: role', section.get('role'), roles)
             check_name(option, name)
             sections[option] = {**section, 'name': name, 'phase': 'val', 'scale': 1, 'manual_seed': 0}
         needed = 'retain' if bench.membership else 'forget'
         if not any(section['role'] == needed for section in (bench.options.sets.get(split) or {}).values()):
             raise InputError(f'sets: {split}: names no set with role: {needed}.')
     train = complete(bench.base)['datasets']['train']
-    loader = {key: value for key, value in train.items() if key not in ('forget', 'retain', 'heldout')}
-    for option, source in _attacker(bench).items():
-        option_tree.check_source(option, source)
-        build_source(option, source)
-        sections[option] = {**loader, 'type': 'MixedPairedDataset', 'sources': {'data': source}}
-    preflight_data.check_data(sections)
-
-
-def _attacker(bench):
-    """Return `{option: source}` of the attacker's data; held-out pairs must be no training pairs."""
     if bench.attack:
-        return {'attack: data': bench.attack.data or {}}
-    found = {f'membership: heldout: {split}': source for split, source in bench.membership.heldout.items()}
-    train = build_dataset(complete(bench.base)['datasets']['train'])
-    known = {'forget': train.forget, 'heldout': train.heldout, **train.retain}
+        attacker = {'attack: data': bench.attack.data or {}}
+    else:
+        attacker = {f'membership: heldout: {split}': source for split, source in bench.membership.heldout.items()}
+    sections.update({option: preflight_data.as_training_set(option, one, train) for option, one in attacker.items()})
+    preflight_data.check_data(sections)
+    if bench.membership:
+        _check_heldout(attacker, train)
+
+
+def _check_heldout(sections, train):
+    """Check that held-out pairs are no training pairs, and those of val not those of test."""
+    dataset = build_dataset(train)
+    known = {'forget': dataset.forget, 'heldout': dataset.heldout, **dataset.retain}
     known = {f'base: {name}': source for name, source in known.items() if source is not None}
-    for option, section in found.items():
-        check_split({option: build_source(option, section)}, known)
-    return found
+    check_split({option: build_source(option, section) for option, section in sections.items()}, known)
 
 
 def _check_rows(bench):
@@ -97,7 +94,9 @@ def _check_rows(bench):
                     preflight_data.check_parts(opt)
                 if net not in seen:
                     preflight_network.check_network(opt)
+                if not {data, net} <= seen:
                     check_images(preflight_data.check_proxies(opt))
+                    check_retain(opt)
             except InputError as error:
                 raise InputError(f'rows: {row}: {error}') from None
             seen.update((data, net))

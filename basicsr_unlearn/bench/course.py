@@ -4,7 +4,6 @@ The attack is that of the task: relearning of a degradation (relearning.py), mem
 """
 
 import inspect
-from os import path as osp
 
 from basicsr.data import build_dataset
 from basicsr_unlearn import checkpoint, unlearn_job
@@ -133,8 +132,12 @@ class Course:
         cost = self.bench.oracle_cost * tree['train']['stop']['max_cost_share']
         folder = self.bench.absolute_folder
         job = {'kind': 'unlearn', 'key': f'unlearn-{tree["name"]}', 'tree': tree, 'folder': folder, 'cost': cost}
-        code = inspect.getsourcefile(method_class(tree['train']['method']))
-        return job if code.startswith(osp.dirname(unlearn_job.__file__)) else {**job, 'code': code}
+        code, section = [], tree['train']['method']
+        while section:  # then the host of SalUn
+            method, section = method_class(section), section.get('host')
+            if method.__module__.split('.')[0] != 'basicsr_unlearn':
+                code.append(inspect.getsourcefile(method))
+        return {**job, 'code': code} if code else job
 
     def _look(self, nets, split, stage, title):
         """Measure and attack networks; return the Table of it."""
@@ -142,7 +145,7 @@ class Course:
         for net in nets:
             jobs[net, None] = self._measure_job(net, split, stage)
             jobs.update({(net, attack): job for attack, job in self.attacks(self, net, split, stage).items()})
-        results = self.pool.run(list({job['key']: job for job in jobs.values()}.values()), title)
+        results = self.pool.run(list(jobs.values()), title)
         return self.table(self.bench.goals, {key: results[job['key']] for key, job in jobs.items()})
 
     def looking_job(self, net, split, images):

@@ -8,10 +8,11 @@ from os import path as osp
 from basicsr_unlearn import __version__
 from basicsr_unlearn.atomic import atomic_write
 from basicsr_unlearn.models.summary import markdown_table
+from basicsr_unlearn.options import task_of
 
 COMMON = {'cost': 'cost_share', 'seconds': 'seconds', 'MiB': 'memory', 'missed by': 'shortfall'}
-COLUMNS = {  # of a benchmark of a degradation, and of one of single pairs
-    'degradation': {
+COLUMNS = {  # by the attack
+    'relearning': {
         'forget': 'forget_psnr',
         'SSIM': 'forget_ssim',
         'to oracle': 'forget_gap',
@@ -20,7 +21,7 @@ COLUMNS = {  # of a benchmark of a degradation, and of one of single pairs
         'relearn E': 'relearn_excess',
         **COMMON,
     },
-    'instance': {
+    'membership': {
         'AUC': 'auc',
         '95 %': 'auc_interval',
         'TPR at 1 %': 'tpr_1',
@@ -39,7 +40,7 @@ FORMS = {
     'TPR at 1 %': '.3f',
     'cost': '.2%',
     **dict.fromkeys(('seconds', 'MiB'), '.0f'),
-    **dict.fromkeys(('forget', 'relearn E', 'members', 'others', 'kept'), '.2f'),
+    **dict.fromkeys(('forget', 'relearn E', 'members', 'others'), '.2f'),
 }
 
 
@@ -57,7 +58,8 @@ def write(bench, tables):
     content = {
         'version': __version__,
         'name': bench.options.name,
-        'task': 'instance' if bench.membership else 'degradation',
+        'task': task_of(bench.base),
+        'attack': 'membership' if bench.membership else 'relearning',
         'goals': vars(bench.goals),
         'claims': bench.claims(),
         'search': bench.searches,
@@ -69,7 +71,7 @@ def write(bench, tables):
     }
     atomic_write(json.dumps(content, indent=1) + '\n', f'{stem}.json')
     atomic_write(to_markdown(content), f'{stem}.md')
-    atomic_write(to_csv(tables, content['task']), f'{stem}.csv')
+    atomic_write(to_csv(tables, content['attack']), f'{stem}.csv')
     try:
         from basicsr_unlearn.bench import plot
     except ImportError:
@@ -83,7 +85,7 @@ def to_markdown(content):
     lines = [f'# {content["name"]}', '']
     for title, table in reversed(content['tables'].items()):
         stage = content['stages']['full' if title == 'final' else 'screening']
-        lines += [f'## {title.capitalize()}', '', *markdown_table(_cells(table, content['task'])), '']
+        lines += [f'## {title.capitalize()}', '', *markdown_table(_cells(table, content['attack'])), '']
         lines += [f'{stage["images"] or "All"} test crops of {content["crop"]} pixels for each set.', '']
         if table['attacks']:
             lines[-2] += f' {stage["steps"]} steps of relearning, followed on {stage["attack_images"] or "all"}.'
@@ -97,7 +99,7 @@ def to_markdown(content):
 def _legend(content):
     """Explain the columns."""
     goals = content['goals']
-    if content['task'] == 'instance':
+    if content['attack'] == 'membership':
         return (
             'AUC and TPR at 1 % FPR of the membership attack, members being the forget set, others held-out pairs of '
             'the same kind; scores are PSNR less the difficulty of a pair, `gap` their difference, with bootstrap '
@@ -115,9 +117,9 @@ def _legend(content):
     )
 
 
-def _cells(table, task):
-    sets = list(table['references'][0]['sets']) if task == 'instance' else []
-    rows = [('row', 'seeds', 'retain data', *COLUMNS[task], *sets, 'ended by')]
+def _cells(table, attack):
+    sets = list(table['references'][0]['sets']) if attack == 'membership' else []
+    rows = [('row', 'seeds', 'retain data', *COLUMNS[attack], *sets, 'ended by')]
     for entry in [*table['references'], *table['rows']]:
         retain = {None: '', True: 'yes', False: 'no'}[entry.get('retain_data')]
         rows.append(
@@ -125,7 +127,7 @@ def _cells(table, task):
                 entry['row'],
                 str(entry['seeds']),
                 retain,
-                *(_cell(name, entry[key]) for name, key in COLUMNS[task].items()),
+                *(_cell(name, entry[key]) for name, key in COLUMNS[attack].items()),
                 *(f'{entry["sets"][name]["psnr"]:.2f}' for name in sets),
                 ', '.join(entry['stopped_by']),
             )
@@ -172,10 +174,10 @@ def _search(searches):
     return [f'Tried on val, and the best kept: {", ".join(rows)}: {found}.' for found, rows in tried.items()]
 
 
-def to_csv(tables, task):
+def to_csv(tables, attack):
     """Return all rows of all stages as CSV."""
     out = io.StringIO()
-    names = ['stage', 'row', 'seeds', 'retain_data', *COLUMNS[task].values(), 'worst_retained', 'worst_attack']
+    names = ['stage', 'row', 'seeds', 'retain_data', *COLUMNS[attack].values(), 'worst_retained', 'worst_attack']
     writer = csv.DictWriter(out, names, extrasaction='ignore', lineterminator='\n')
     writer.writeheader()
     for stage, table in tables.items():

@@ -1,5 +1,7 @@
 """The depth of forgotten single pairs: whether an attacker can tell them from pairs that were never trained on."""
 
+from functools import cached_property
+
 from basicsr_unlearn import checkpoint
 from basicsr_unlearn.audits.membership import membership
 from basicsr_unlearn.bench.table import Table, mean
@@ -46,8 +48,7 @@ class PairTable(Table):
             (without calibration), `gap_interval`, `auc_interval`, `tpr_1_interval` (means of their ends),
             `gap_to_oracle`, `auc_to_oracle` (means of the distances), `roc` (of the first network).
         """
-        found = [self._attack(net) for net in nets]
-        oracle = self._attack('oracle') if self.has_oracle else None
+        found, oracle = [self._attack(net) for net in nets], self._oracle
         psnr = [self.results[net, PAIRS] for net in nets]
         return {
             'members': mean([mean(one['members']) for one in psnr]),
@@ -71,6 +72,10 @@ class PairTable(Table):
             (found['auc_to_oracle'], self.goals.auc, PER_AUC),
         )
         return [scale * max(0.0, value - goal) for value, goal, scale in pairs if value is not None]
+
+    @cached_property
+    def _oracle(self):
+        return self._attack('oracle') if self.has_oracle else None
 
     def _attack(self, net):
         psnr, difficulty = self.results[net, PAIRS], self.results[net, DIFFICULTY]

@@ -18,25 +18,27 @@ def draw(content, path):
     """
     table = list(content['tables'].values())[-1]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(14, 5.5), layout='constrained')
-    if content['task'] == 'instance':
-        _scatter(left, table, 'auc', content['goals'], 'AUC of the membership attack; area: cost')
+    goals = content['goals']
+    if content['attack'] == 'membership':
+        _scatter(left, table, 'auc', (-goals['retained_loss'], 0.5), 'AUC of the membership attack; area: cost')
         _roc(right, table)
     else:
-        _scatter(left, table, 'relearn_excess', content['goals'], 'relearn excess E (dB); area: cost')
+        aims = -goals['retained_loss'], goals['relearn_excess']
+        _scatter(left, table, 'relearn_excess', aims, 'relearn excess E (dB); area: cost')
         _curves(right, table)
     figure.savefig(path, dpi=100)
     pyplot.close(figure)
 
 
-def _scatter(axes, table, key, goals, label):
+def _scatter(axes, table, key, aims, label):
     known = [entry for entry in [*table['references'], *table['rows']] if entry[key] is not None]
     for number, entry in enumerate(known):
         place, share = (entry['retained'], entry[key]), entry['cost_share']
         colour = COLOURS.get(entry['row'], f'C{number % 10}')
         axes.scatter(*place, s=30 if share is None else 30 + 3000 * share, alpha=0.6, color=colour)
         axes.annotate(entry['row'], place, fontsize=7, xytext=(4, 3 if number % 2 else -8), textcoords='offset points')
-    axes.axhline(goals.get(key, 0.5), color='grey', lw=0.8)  # an AUC of chance
-    axes.axvline(-goals['retained_loss'], color='grey', lw=0.8)
+    axes.axvline(aims[0], color='grey', lw=0.8)
+    axes.axhline(aims[1], color='grey', lw=0.8)
     axes.set(xlabel='worst retained task to the original (dB)', ylabel=label)
 
 

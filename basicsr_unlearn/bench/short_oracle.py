@@ -8,6 +8,7 @@ from os import path as osp
 from basicsr_unlearn import checkpoint, manifest
 from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.pool import digest
+from basicsr_unlearn.preflight_data import loader_options
 from basicsr_unlearn.unlearn_job import write_options
 
 LR, BATCH = 1e-3, 4
@@ -70,9 +71,8 @@ def tree(bench, share):
     }
     if not sources:
         raise InputError('--make-oracle: the base has no retain data to train on.')
-    loader = {key: value for key, value in train.items() if key not in ('forget', 'retain', 'heldout', 'type')}
     iterations = max(1, round(share * bench.oracle_cost / (3 * BATCH)))
-    mixed = {**loader, 'type': 'MixedPairedDataset', 'sources': sources, 'batch_size_per_gpu': BATCH}
+    mixed = {**loader_options(train), 'type': 'MixedPairedDataset', 'sources': sources, 'batch_size_per_gpu': BATCH}
     schedule = {'type': 'CosineAnnealingRestartLR', 'periods': [iterations], 'restart_weights': [1], 'eta_min': 1e-6}
     return {
         **{key: base[key] for key in ('scale', 'num_gpu', 'network_g', 'dist_params') if key in base},

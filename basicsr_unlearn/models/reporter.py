@@ -31,9 +31,8 @@ class Reporter:
         for key, section in opt['datasets'].items():
             if key.split('_')[0] == 'val':
                 self.sets[section['name']] = (build_dataset(section), section['role'])
-        unmeasured = history.unmeasured(self.history, {name: role for name, (_, role) in self.sets.items()})
-        if unmeasured:
-            run.logger.warning(unmeasured)
+        for sentence in history.unmeasured(self.history, {name: role for name, (_, role) in self.sets.items()}):
+            run.logger.warning(sentence)
 
     @cached_property
     def forgotten(self):

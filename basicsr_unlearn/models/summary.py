@@ -144,9 +144,7 @@ def _claims(summary):
 
 def _chain(summary):
     """Return what earlier requests removed, and whether it stays removed; nothing where there were none."""
-    requests, roles = summary.get('history') or [], {one['name']: one['role'] for one in summary['sets']}
-    unmeasured = history.unmeasured(requests[:-1], roles)
-    lines = [*history.verdicts(summary['sets']), *([unmeasured] if unmeasured else [])]
+    requests, lines = summary.get('history') or [], history.remarks(summary)
     if len(requests) > 1:
         rows = history.table(requests)
         rows = [[cell if isinstance(cell, str) else _number(cell, 2) for cell in row] for row in rows]

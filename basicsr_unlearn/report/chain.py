@@ -20,8 +20,4 @@ def chain(audit, title='One request after another'):
 def notices(audit):
     """Return what there is to say of earlier removals: which came back, which were not measured again."""
     summary = audit.get('summary') or {}
-    if not summary.get('history'):
-        return []
-    roles = {one['name']: one['role'] for one in summary['sets']}
-    unmeasured = history.unmeasured(summary['history'][:-1], roles)
-    return [*history.verdicts(summary['sets'], only_returned=True), *([unmeasured] if unmeasured else [])]
+    return history.remarks(summary, only_returned=True) if summary.get('history') else []
