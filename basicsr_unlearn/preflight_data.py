@@ -98,9 +98,7 @@ def check_proxies(opt):
         InputError: As `check_dataset`; or they show what is to be forgotten.
     """
     method = options.method_of(opt) if opt.get('model_type') == 'UnlearnModel' and opt['is_train'] else {}
-    while method and not method.get('proxies'):
-        method = method.get('host')  # of SalUn
-    if not method:
+    if not method.get('proxies'):
         return []
     train, chosen = opt['datasets']['train'], method_options(method)
     forgotten = ((train.get('forget') or {}).get('degradation') or {}).get('type')

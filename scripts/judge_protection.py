@@ -22,6 +22,7 @@ from basicsr_unlearn.archs.promptir_arch import PromptIR
 from basicsr_unlearn.atomic import atomic_write
 from basicsr_unlearn.attacks import surrogate
 from basicsr_unlearn.attacks.targets import psnr
+from basicsr_unlearn.data.crops import random_crop
 from basicsr_unlearn.data.degradations import build_degradation
 from basicsr_unlearn.data.pairing import find_images
 from basicsr_unlearn.data.scenes import draw_scene
@@ -34,7 +35,8 @@ HEADER = ('restorer trained on', 'photographs', 'protected', 'difference', 'scen
 
 
 def jpeg(image):
-    return cv2.imdecode(cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, 75])[1], cv2.IMREAD_UNCHANGED)
+    code = cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 75])[1]
+    return cv2.cvtColor(cv2.imdecode(code, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
 def blur(image):
@@ -81,9 +83,7 @@ def learn(images, net, degrade, iterations, seed):
     def draw():
         patches = []
         for number in rng.integers(len(images), size=surrogate.BATCH):
-            height, width = images[number].shape[:2]
-            top, left = rng.integers(height - size + 1), rng.integers(width - size + 1)
-            patches.append(images[number][top : top + size, left : left + size])
+            patches += random_crop([images[number]], rng, size, 'a picture')
         return to_tensor(patches)
 
     return surrogate.train(net, draw, degrade, rng, iterations, 'training')

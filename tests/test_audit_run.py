@@ -277,6 +277,9 @@ def test_the_record_does_not_say_where_the_forget_set_is(tmp_path):
     opt = {'name': 'x', 'datasets': {'train': {'forget': forget}, 'val': {'dataroot_lq': f'{place}/lq'}}}
     text = options_text(opt)
     assert place not in text and text.count('<forget set>') == 3
+    opt['datasets']['train'].update(forget={**forget, 'glob': '*'}, retain={'rain': {'glob': 'keep_*.png'}})
+    text = options_text(opt)
+    assert 'glob: keep_*.png' in text and text.count('<forget set>') == 4
 
 
 def test_purge_knows_what_an_audit_shows(audited, home, tmp_path, monkeypatch):

@@ -80,6 +80,9 @@ def test_a_whole_benchmark(bench_file, capfd):
         ({'attack': {'data': scenes(5)}}, 'no section attack'),
         ({'membership': {'heldout': {'val': scenes(80)}}}, 'heldout: must have two sources of pairs, val and test'),
         ({'membership': {'heldout': {'val': scenes(80), 'test': scenes(45)}}}, 'scene 45 is in membership: heldout'),
+        ({'membership': {'heldout': {'val': scenes(80), 'test': scenes(84)}}}, 'scene 84 is in membership: heldout'),
+        ({'membership': {'heldout': {'val': scenes(80), 'test': 'mine'}}}, 'membership: heldout: test'),
+        ({'membership': {'heldout': {'val': scenes(80), 'test': scenes('x')}}}, 'first_scene'),
         ({'membership': {'heldout': {'val': scenes(80), 'test': scenes(90)}, 'reference': 'no.pth'}}, 'no.pth'),
         ({'goals': {'relearn_excess': 0.3}}, 'goals: relearn_excess is an unknown key'),
         (

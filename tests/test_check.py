@@ -26,7 +26,7 @@ from test_bad_input import (
     unreadable,
 )
 
-from basicsr_unlearn import check_machine, check_run
+from basicsr_unlearn import check_machine
 from basicsr_unlearn.cli import main
 from basicsr_unlearn.data.degraded_image_dataset import PhotographDataset
 from basicsr_unlearn.data.duplicates import copies, near, print_of
@@ -393,7 +393,7 @@ def test_disk_space_of_everything(tree):
 
 def test_too_little_disk_and_memory(tree, check, monkeypatch):
     monkeypatch.setattr(check_machine.shutil, 'disk_usage', lambda path: shutil._ntuple_diskusage(2**30, 2**30, 1000))
-    monkeypatch.setattr(check_run, '_free_memory', lambda: 0)
+    monkeypatch.setattr(check_machine, '_free_memory', lambda: 0)
     status, rows = check(tree)
     assert status == 2 and results(rows, 'error') == {'disk space'} and ', 0 MiB free in' in rows['disk space'][1]
     assert results(rows, 'warning') == {'memory'} and 'Lower batch_size_per_gpu' in rows['memory'][1]

@@ -210,7 +210,7 @@ def test_second_order(order, steps):
     'options, words',
     [
         ({'order': 'second'}, 'order: second'),
-        ({'tau': 0.0}, 'tau: 0.0 must be positive'),
+        ({'tau': 0.0}, 'tau: 0.0 must be a positive number'),
         ({'order': 'lissa', 'retain_opt': {'type': 'L1Loss'}}, 'no curvature.*CharbonnierLoss, eps: 1e-3'),
         ({'order': 'gauss_newton', 'retain_opt': {'type': 'CharbonnierLoss'}}, 'no curvature'),
         ({'order': 'lissa', 'scale': 0.0}, 'scale: 0.0'),

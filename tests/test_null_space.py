@@ -350,19 +350,27 @@ def test_proxies_of_the_option_file(options, run, pairs, monkeypatch):
 
 
 def test_a_missing_variable_and_a_broken_image_of_proxies(options, run, tmp_path, capsys):
-    """Before the run, by the run itself and by check; in a host, too. More: test_bad_input.py."""
+    """Before the run, by the run itself and by check. More: test_bad_input.py."""
     (tmp_path / 'public').mkdir()
     (tmp_path / 'public' / 'broken.png').write_bytes(b'no image')
     wrong = {'${NO_SUCH}/x': 'the environment variable NO_SUCH is not set', str(tmp_path / 'public'): 'cannot be read'}
     for folder, words in wrong.items():
         tree = with_proxies(options, {'mine': noisy(folder)})
-        tree['train']['method'] = {'type': 'SalUn', 'images': 2, 'host': tree['train']['method']}
         status, home = run(tree)
         error = capsys.readouterr().err.strip()
         assert status == 2 and words in error and len(error.splitlines()) == 1 and not list(home.iterdir())
         assert main(['check', '-opt', str(tmp_path / 'options.yml')]) == 2
         (row,) = [row for row in capsys.readouterr().out.splitlines() if '| error' in row]
         assert 'train: method' in row
+
+
+def test_a_mask_is_refused(options, run, capsys):
+    """A step in the null space of which a mask takes a part is in the null space no longer."""
+    options['train']['method'] = {'type': 'SalUn', 'images': 2, 'host': {'type': 'GradientProjection', 'images': 8}}
+    status, home = run(options)
+    error = capsys.readouterr().err
+    assert status == 2 and 'train: method: host: type: GradientProjection keeps to directions' in error
+    assert not list(home.iterdir())
 
 
 def test_check_compares_proxies_with_the_other_sets(options, tmp_path, pairs, monkeypatch, capsys):

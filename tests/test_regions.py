@@ -19,7 +19,7 @@ from basicsr_unlearn.data.crops import random_crop
 from basicsr_unlearn.data.lmdb_files import write_lmdb
 from basicsr_unlearn.data.regions import region_mask
 from basicsr_unlearn.errors import InputError
-from basicsr_unlearn.methods import Batch, build_method
+from basicsr_unlearn.methods import Batch, build_method, method_options
 from basicsr_unlearn.methods.regions import painted
 from basicsr_unlearn.models.run import Run
 from basicsr_unlearn.models.stop_rule import Probes
@@ -306,3 +306,20 @@ def test_regions_belong_to_the_forget_set(marked):
 def test_toys_have_no_regions(options, marked):
     tree = adapt(region_run(options, marked, task='instance'), 10, 0, {'psnr': 20.0, 'l1': 0.1, 'mse': 0.01})
     assert tree['datasets']['train']['forget'] == {} and 'forget_target' not in tree['train']['method']
+
+
+@pytest.mark.parametrize('method', [{'type': 'NegGrad'}, {'type': 'GradientProjection'}])
+def test_ascent_knows_no_regions(method):
+    """It would ascend on whole patches; a name that is wrong is said to be, though nobody asks for the target."""
+    ascent = {**method, 'forget_opt': {'type': 'AscentLoss', 'bound': 'unseen'}}
+    with pytest.raises(InputError, match='forget_target: region: ascent would forget whole patches'):
+        method_options({**ascent, 'forget_target': 'region'})
+    ascent['forget_opt'] = {'type': 'AscentLoss'}
+    with pytest.raises(InputError, match='forget_target: mirrored .*mirror'):
+        method_options({**ascent, 'forget_target': 'mirrored'})
+
+
+def test_toys_of_a_reference_ask_the_mirror(options, pairs):
+    options['train']['method'] = {'type': 'FeatureDistancing', 'forget_target': 'reference', 'beyond': 0.5}
+    tree = adapt(options, 10, 0, {'psnr': 20.0, 'l1': 0.1, 'mse': 0.01})
+    assert method_options(tree['train']['method']).forget_target == 'mirror'

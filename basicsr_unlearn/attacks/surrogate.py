@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from tqdm import trange
 
-from basicsr_unlearn.archs.nafnet_arch import NAFNet
+from basicsr.utils.registry import ARCH_REGISTRY
 from basicsr_unlearn.attacks.pgd import pgd
 
 PATCH, BATCH, LR, WARM_UP = 48, 8, 2e-3, 50  # pixels, images, of AdamW, iterations
@@ -26,7 +26,7 @@ TILE = 512  # pixels of a photograph that are perturbed at once
 def small_net(seed):
     """Return an untrained NAFNet of width 8, 75,355 parameters."""
     torch.manual_seed(seed)
-    return NAFNet(width=8, middle_blk_num=1, enc_blk_nums=[1, 1, 1], dec_blk_nums=[1, 1, 1])
+    return ARCH_REGISTRY.get('NAFNet')(width=8, middle_blk_num=1, enc_blk_nums=[1, 1, 1], dec_blk_nums=[1, 1, 1])
 
 
 def degraded(images, degrade, rng):

@@ -60,10 +60,12 @@ def _train(user, iterations, level):
     method = train['method']
     if method.get('task', 'degradation') != 'degradation' and train['stop'].get('forget_psnr_below', 0) is not None:
         train['stop']['forget_psnr_below'] = level['psnr']  # toys have no held-out pairs
+    if method.get('proxies'):
+        method['proxies'] = {name: _proxy(source) for name, source in method_options(method).proxies.items()}
     for section in (method, method.get('host') or {}):
-        if section.get('proxies'):
-            section['proxies'] = {name: _proxy(source) for name, source in method_options(section).proxies.items()}
-        if section.get('forget_target') in ('region', 'reference'):  # toys have neither: as the task says
+        if section.get('forget_target') == 'reference':  # toys have none, but were trained without turns
+            section.update(forget_target='mirror', mirror='horizontal')
+        if section.get('forget_target') == 'region':  # nor regions: as the task says
             del section['forget_target']
         loss = section.get('forget_opt') or {}
         if isinstance(loss.get('bound'), (int, float)):

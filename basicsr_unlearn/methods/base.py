@@ -72,7 +72,7 @@ class UnlearnMethod:
     needs_clean = False  # True: stands still where every retain source answers with the original
     holds = 0.0  # memory that it keeps beside the network and the original, in sizes of the network
     saves = 0.0  # what `state_dict` has, in sizes of the network
-    adapts = False  # True: trains what `adapt` adds, and no weight of the network
+    unmaskable = None  # why SalUn cannot let some of its weights move alone: what it does instead, in words
     repairs = False  # True: damages first and repairs then; the retain budget is for the state that is left behind
 
     def __init__(self, options, run):
@@ -152,12 +152,28 @@ def check_least(options):
             raise InputError(f'train: method: {name}: {value} must be at least {least}.')
 
 
-def check_loss(option, section, ascends):
-    """Raise InputError for a loss that would pull the wrong way; those of ascent take the degraded image `lq`, too."""
+def check_positive(options, *names):
+    """Raise InputError where one of these options of a method is not above 0."""
+    for name in names:
+        value = getattr(options, name)
+        if not value or not value > 0:
+            raise InputError(f'train: method: {name}: {value} must be a positive number.')
+
+
+def takes_degraded(section):
+    """Return whether a loss is one of ascent: those take the degraded image `lq`, too. None: no loss is known."""
     kind = section.get('type')
     if not isinstance(kind, str) or kind not in LOSS_REGISTRY:
+        return None
+    return 'lq' in signature(LOSS_REGISTRY.get(kind).forward).parameters
+
+
+def check_loss(option, section, ascends):
+    """Raise InputError for a loss that would pull the wrong way."""
+    kind, found = section.get('type'), takes_degraded(section)
+    if found is None:
         return  # the check of names says so
-    if ascends != ('lq' in signature(LOSS_REGISTRY.get(kind).forward).parameters):
+    if found != ascends:
         raise InputError(
             f'{option}: type: {kind} '
             + (

@@ -9,11 +9,10 @@ from torch.nn import functional as F
 from basicsr_unlearn.attacks.examples import generator
 from basicsr_unlearn.attacks.pgd import pgd
 from basicsr_unlearn.attacks.targets import mean_and_std
-from basicsr_unlearn.errors import InputError
 from basicsr_unlearn.losses.transport import cosine_costs, transport_cost
-from basicsr_unlearn.methods.base import METHOD_REGISTRY
-from basicsr_unlearn.methods.forget_target import TargetOptions, forget_target
-from basicsr_unlearn.methods.identity_target import IdentityTarget
+from basicsr_unlearn.methods.base import METHOD_REGISTRY, check_positive
+from basicsr_unlearn.methods.forget_target import TargetOptions
+from basicsr_unlearn.methods.mirror_target import MirrorTarget
 from basicsr_unlearn.methods.taps import LEVELS, find_modules, tapped
 
 TAPS = 'train: method: feature_layers'
@@ -29,15 +28,13 @@ class DistancingOptions(TargetOptions):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ('eps_rms', 'steps', 'reg'):
-            if not getattr(self, name) > 0:
-                raise InputError(f'train: method: {name}: {getattr(self, name)} must be a positive number.')
+        check_positive(self, 'eps_rms', 'steps', 'reg')
         if not self.forget_weight:
             self.forget_target = None  # nobody asks for it
 
 
 @METHOD_REGISTRY.register()
-class FeatureDistancing(IdentityTarget):
+class FeatureDistancing(MirrorTarget):
     """Minimise w_r l(f(x_r + d), y_r) + w_f l(f(x_f), t), d in a ball and largest in OT(e(x_r + d), e(x_f)) - mu l.
 
     e(x) is mean and deviation of each channel of the features of f at the taps, OT the entropic transport between the
@@ -68,10 +65,7 @@ class FeatureDistancing(IdentityTarget):
         self.iteration += 1
         if not self.options.forget_weight:
             return self.retain_term(self.run.forward(batch.retain_lq)[0], batch)
-        target = forget_target(self.run, self.options, batch)
-        forget, retain = self.restore_both(batch)
-        loss = self.forget_loss(forget, target)
-        return {'l_forget': self.options.forget_weight * loss, **self.retain_term(retain, batch)}
+        return super().losses(batch)
 
     def perturb(self, batch):
         """Return the retain images x_r + d of a Batch, (N, 3, H, W) in [0, 1]."""
@@ -84,12 +78,10 @@ class FeatureDistancing(IdentityTarget):
 
         return pgd(batch.retain_lq, objective, random, 'l2', options.eps_rms, options.steps, *place)
 
-    @torch.no_grad()
     def embed_forget(self, images):
         """Return e(x_f) of the forget images of all processes, (M, D)."""
-        self.run.cost += len(images)
         with tapped(self.layers, TAPS) as features:
-            self.run.net(images)
+            self.run.ask(images)
         return self.run.gather(embedding(features))
 
     def objective(self, perturbed, answers, forget):

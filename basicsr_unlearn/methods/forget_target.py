@@ -29,11 +29,17 @@ class TargetChoice:
 
     def __post_init__(self):
         super().__post_init__()
+        if self.forget_target is not None:
+            check_choice('train: method: forget_target', self.forget_target, list(TARGETS))
+        if self.ascends and self.forget_target == 'region':
+            raise InputError(
+                'train: method: forget_target: region: ascent would forget whole patches. Choose a method that is '
+                'taught its target, such as MirrorTarget.'
+            )
         if self.ascends and not needs_unseen(self):
             self.forget_target = 'identity'  # nobody is asked
         if self.forget_target is None:
             self.forget_target = 'mirror' if self.task == 'instance' else 'identity'
-        check_choice('train: method: forget_target', self.forget_target, list(TARGETS))
         check_choice('train: method: mirror', self.mirror, list(AXES))
         check_choice('train: method: region_fill', self.region_fill, list(FILLS))
         if self.beyond and self.forget_target not in ('mirror', 'reference'):

@@ -26,7 +26,12 @@ class IdentityTarget(UnlearnMethod):
         super().__init__(options, run)
         self.forget_loss = build_loss(options.forget_opt).to(run.device)
 
+    def target(self, batch):
+        """Return what the forget images of a Batch should become, (N, 3, H, W)."""
+        return batch.forget_lq
+
     def losses(self, batch):
+        target = self.target(batch)
         forget, retain = self.restore_both(batch)
-        loss = self.forget_loss(forget, batch.forget_lq)
+        loss = self.forget_loss(forget, target)
         return {'l_forget': self.options.forget_weight * loss, **self.retain_term(retain, batch)}

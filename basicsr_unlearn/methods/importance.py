@@ -31,6 +31,16 @@ def residual_importance(run, net, images):
     return {name: total / seen for name, total in importance.items()}
 
 
+def drift(run, omega=None):
+    """Return sum Omega (theta - theta_0)^2 of the weights that train; Omega is 1 without one."""
+    before, total = dict(run.original.named_parameters()), 0.0
+    for name, weight in run.net.named_parameters():
+        if weight.requires_grad:
+            way = (weight - before[name]).square()
+            total = total + (way if omega is None else omega[name] * way).sum()
+    return total
+
+
 def stiffness(importance):
     """Return Omega = 1 - I of each tensor, I scaled to [0, 1] within the tensor; 1 where all weights matter alike."""
     result = {}

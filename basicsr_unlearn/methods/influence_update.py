@@ -7,7 +7,7 @@ import torch
 
 from basicsr.losses import build_loss
 from basicsr_unlearn.errors import InputError
-from basicsr_unlearn.methods.base import METHOD_REGISTRY, UnlearnMethod
+from basicsr_unlearn.methods.base import METHOD_REGISTRY, UnlearnMethod, check_positive
 from basicsr_unlearn.methods.curvature import (
     check_curvature,
     conjugate_gradient,
@@ -50,9 +50,7 @@ class InfluenceOptions(TargetOptions):
     def __post_init__(self):
         super().__post_init__()
         check_choice('train: method: order', self.order, ('first', 'lissa', 'gauss_newton'))
-        for name in ('tau', 'damping', 'scale', 'steps', 'patience', 'curvature_images'):
-            if not getattr(self, name) > 0:
-                raise InputError(f'train: method: {name}: {getattr(self, name)} must be positive.')
+        check_positive(self, 'tau', 'damping', 'scale', 'steps', 'patience', 'curvature_images')
         if self.order != 'first':
             check_curvature('train: method: retain_opt', self.retain_opt)
 
@@ -80,7 +78,7 @@ class InfluenceUpdate(UnlearnMethod):
 
     def __init__(self, options, run):
         super().__init__(options, run)
-        self.uses_retain = options.order != 'first'
+        self.uses_retain = False  # in a step; the curvature draws its own
         self.forget_loss = build_loss(options.forget_opt).to(run.device)
         self.updates, self.finished = 0, False
 

@@ -7,9 +7,9 @@ from basicsr_unlearn.attacks.examples import EXAMPLES
 from basicsr_unlearn.attacks.pgd import NORMS
 from basicsr_unlearn.attacks.targets import TARGETS
 from basicsr_unlearn.errors import InputError
-from basicsr_unlearn.methods.base import METHOD_REGISTRY
+from basicsr_unlearn.methods.base import METHOD_REGISTRY, check_positive
 from basicsr_unlearn.methods.gradient_ascent import AscentOptions, GradientAscent
-from basicsr_unlearn.methods.importance import residual_importance, stiffness
+from basicsr_unlearn.methods.importance import drift, residual_importance, stiffness
 from basicsr_unlearn.options import check_choice
 
 IMPORTANCE_IMAGES = 64  # forget patches that the importance is measured on
@@ -33,9 +33,7 @@ class InstanceOptions(AscentOptions):
         super().__post_init__()
         for name, known in (('craft', EXAMPLES), ('target', TARGETS), ('norm', NORMS)):
             check_choice(f'train: method: {name}', getattr(self, name), list(known))
-        for name in ('n_adv', 'cache_images', 'eps_rms', 'steps'):
-            if not getattr(self, name) or not getattr(self, name) > 0:
-                raise InputError(f'train: method: {name}: {getattr(self, name)} must be a positive number.')
+        check_positive(self, 'n_adv', 'cache_images', 'eps_rms', 'steps')
         if not self.importance_weight >= 0:
             raise InputError(f'train: method: importance_weight: {self.importance_weight} must not be negative.')
 
@@ -66,7 +64,7 @@ class InstanceWise(GradientAscent):
         self.examples.prepare()
         if self.options.importance_weight:
             self.run.cost += 3 * IMPORTANCE_IMAGES / self.run.world_size
-            self.drift()
+            drift(self.run, self.omega)
 
     def losses(self, batch):
         examples, answers, number = self.examples.draw(batch, self.iteration)
@@ -81,19 +79,13 @@ class InstanceWise(GradientAscent):
             'l_adv': (1 - share) * self.options.adv_weight * distance,
         }
         if self.options.importance_weight:
-            terms['l_anchor'] = self.options.importance_weight / 2 * self.drift()
+            terms['l_anchor'] = self.options.importance_weight / 2 * drift(self.run, self.omega)
         return {**terms, **self.retain_term(retain[0] if retain else None, batch)}
 
     @cached_property
     def omega(self):
         """Omega of each weight, measured on forget images with the original."""
         return stiffness(residual_importance(self.run, self.run.original, IMPORTANCE_IMAGES))
-
-    def drift(self):
-        """Return sum Omega (theta - theta_0)^2."""
-        before = dict(self.run.original.named_parameters())
-        moving = {name: weight for name, weight in self.run.net.named_parameters() if weight.requires_grad}
-        return sum((self.omega[name] * (weight - before[name]).square()).sum() for name, weight in moving.items())
 
     def export(self, net):
         self.examples.close()

@@ -6,7 +6,8 @@ import torch
 
 from basicsr_unlearn.attacks.examples import generator
 from basicsr_unlearn.errors import InputError
-from basicsr_unlearn.methods.base import METHOD_REGISTRY, MethodOptions, UnlearnMethod
+from basicsr_unlearn.methods.base import METHOD_REGISTRY, MethodOptions, UnlearnMethod, check_positive
+from basicsr_unlearn.methods.importance import drift
 
 NEAREST = 0.05  # least t: the gradient of l_directional grows as 1 / t
 
@@ -30,9 +31,7 @@ class LipschitzOptions(MethodOptions):
             raise InputError(
                 'train: method: isotropic_weight: 0.0 leaves nothing to do beside directional_weight: 0.0. Raise one.'
             )
-        for name in ('samples', 'sigma'):
-            if not getattr(self, name) > 0:
-                raise InputError(f'train: method: {name}: {getattr(self, name)} must be a positive number.')
+        check_positive(self, 'samples', 'sigma')
 
 
 @METHOD_REGISTRY.register()
@@ -78,7 +77,7 @@ class LipschitzZeroShot(UnlearnMethod):
         if options.directional_weight:
             found['l_directional'] = options.directional_weight * self.slope(residual, images, cleaner)
         if options.anchor_weight:
-            found['l_anchor'] = options.anchor_weight / 2 * self.drift()
+            found['l_anchor'] = options.anchor_weight / 2 * drift(self.run)
         return found
 
     def slope(self, residual, images, draw):
@@ -90,12 +89,6 @@ class LipschitzZeroShot(UnlearnMethod):
             way = length(images - moved).clamp_min(torch.finfo(images.dtype).eps)
             total = total + (length(residual - there) / way).mean()
         return total / self.options.samples
-
-    def drift(self):
-        """Return |theta - theta_0|^2 of the weights that train."""
-        before = dict(self.run.original.named_parameters())
-        moving = {name: weight for name, weight in self.run.net.named_parameters() if weight.requires_grad}
-        return sum((weight - before[name]).square().sum() for name, weight in moving.items())
 
     def state_dict(self):
         return {'iteration': self.iteration}

@@ -25,8 +25,5 @@ class MirrorTarget(IdentityTarget):
 
     Options = MirrorOptions
 
-    def losses(self, batch):
-        target = forget_target(self.run, self.options, batch)
-        forget, retain = self.restore_both(batch)
-        loss = self.forget_loss(forget, target)
-        return {'l_forget': self.options.forget_weight * loss, **self.retain_term(retain, batch)}
+    def target(self, batch):
+        return forget_target(self.run, self.options, batch)

@@ -7,10 +7,10 @@ from statistics import median
 
 import torch
 
-from basicsr.losses import build_loss
-from basicsr_unlearn.methods.base import UnlearnMethod
-from basicsr_unlearn.methods.forget_target import TargetOptions, forget_target, unseen
+from basicsr_unlearn.methods.base import takes_degraded
+from basicsr_unlearn.methods.forget_target import TargetOptions, unseen
 from basicsr_unlearn.methods.layer_patches import layers_of, measure_covariances, to_rows, to_weight
+from basicsr_unlearn.methods.mirror_target import MirrorTarget
 
 ROUNDING = 1e-12  # variances below this share of a layer's largest are what rounding leaves of 0
 
@@ -97,11 +97,11 @@ class NullSpaceOptions(TargetOptions):
     images: int = 256  # patches that the covariances are measured on
 
     def __post_init__(self):
-        self.ascends = self.forget_opt.get('type') in ('AscentLoss', 'IdentityLoss')  # instead of a target
+        self.ascends = bool(takes_degraded(self.forget_opt))  # instead of a target
         super().__post_init__()
 
 
-class NullSpaceMethod(UnlearnMethod):
+class NullSpaceMethod(MirrorTarget):
     """Minimise w_f l(f(x_f), t) (+ w_r l(f(x_r), y_r)) by steps that leave a layer's answers to what is kept alone.
 
     After the optimizer's step the way from the original to the current weights is projected, so that momentum, Adam and
@@ -109,11 +109,8 @@ class NullSpaceMethod(UnlearnMethod):
     rounding adds up. Nothing but weights of convolutions and linear layers moves.
     """
 
+    unmaskable = 'keeps to directions of the weights that a mask would leave'
     holds = 5.2  # bases in float64, in sizes of the small PromptIR; 1.6 to 3.4 of the published networks
-
-    def __init__(self, options, run):
-        super().__init__(options, run)
-        self.forget_loss = build_loss(options.forget_opt).to(run.device)
 
     def trainable(self, net):
         chosen = {id(layer.weight) for layer in layers_of(net).values()}
@@ -141,12 +138,10 @@ class NullSpaceMethod(UnlearnMethod):
         raise NotImplementedError
 
     def losses(self, batch):
+        if not self.options.ascends:
+            return super().losses(batch)
         forget, retain = self.restore_both(batch)
-        if self.options.ascends:
-            more = unseen(self.run, self.options, batch)
-            loss = self.forget_loss(forget, batch.forget_gt, batch.forget_lq, **more)
-        else:
-            loss = self.forget_loss(forget, forget_target(self.run, self.options, batch))
+        loss = self.forget_loss(forget, batch.forget_gt, batch.forget_lq, **unseen(self.run, self.options, batch))
         return {'l_forget': self.options.forget_weight * loss, **self.retain_term(retain, batch)}
 
     def edit_weights(self):

@@ -49,7 +49,7 @@ class ResidualAlignmentLoRA(IdentityTarget):
     """
 
     Options = ResidualOptions
-    adapts = True
+    unmaskable = 'trains adapters, and no weight of the network that could be masked'
     saves = 1.0  # the base and the adapters
 
     def __init__(self, options, run):

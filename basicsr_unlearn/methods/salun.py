@@ -57,11 +57,8 @@ class SalUn(UnlearnMethod):
     @classmethod
     def modules(cls, options, net):
         host = method_class(options.host)
-        if host.adapts:
-            raise InputError(
-                f'train: method: host: type: {options.host["type"]} trains adapters, and no weight of the network that '
-                'could be masked. Choose another host.'
-            )
+        if host.unmaskable:
+            raise InputError(f'train: method: host: type: {host.__name__} {host.unmaskable}. Choose another host.')
         return host.modules(method_options(options.host), net)
 
     @property
